@@ -1,0 +1,94 @@
+# make help lists the targets. Override a variable on the command line: make train-cascaded RUN=runs/mine
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+EXTRAS ?= test
+
+# Without photos in data/raw a sample set stands in for them, so that every target runs.
+PHOTOS := $(shell find data/raw -type f \( -iname '*.jpg' -o -iname '*.jpeg' -o -iname '*.png' \
+            -o -iname '*.webp' -o -iname '*.bmp' -o -iname '*.tif' -o -iname '*.tiff' \) \
+            2>/dev/null | head -n 1)
+ifeq ($(PHOTOS),)
+RAW    ?= build/sample
+OUT    ?= data/processed/sample
+CONFIG ?= experiments/tiny.yaml
+RUN    ?= runs/sample
+else
+RAW    ?= data/raw
+OUT    ?= data/processed/faces
+CONFIG ?= experiments/compact.yaml
+RUN    ?= runs/cascaded
+endif
+DATA   ?= $(OUT)
+
+.PHONY: help install demo test test-core lint preprocess train-cascaded lfw eval-lfw bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
+
+install: $(VENV)/.installed-$(EXTRAS) ## .venv with the package in it, editable, and the test extra
+
+$(VENV)/.installed-$(EXTRAS): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
+ifneq ($(findstring reference,$(EXTRAS)),)
+	$(BIN)/python -m pip install --quiet --no-deps lpips==0.1.4 piq==0.8.0 torch-fidelity==0.4.0
+endif
+	@touch $@
+
+demo: install ## hallucinate around two public-domain portraits: build/demo/hallucinated.png
+	$(BIN)/facehal sample build/demo/portraits --portraits
+	$(BIN)/facehal hallucinate build/demo/portraits --out build/demo
+
+test: install lint ## everything: lint, the tests, and the core again on JAX where it is installed
+	$(BIN)/python -m pytest
+	$(MAKE) test-core
+
+test-core:
+	@if $(BIN)/python -c 'import jax' 2>/dev/null; then \
+	  KERAS_BACKEND=jax $(BIN)/python -m pytest -m core; \
+	else echo "JAX is not installed: the second run of the core is left out (make test EXTRAS=test,jax)"; fi
+
+lint: install ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(RAW)/.sample:
+	@if [ "$(RAW)" = build/sample ]; then $(BIN)/facehal sample $(RAW) && touch $@; \
+	else echo "$(RAW): no such folder; make preprocess RAW=folder-of-photos OUT=folder" >&2; exit 1; fi
+
+preprocess: install $(if $(PHOTOS),,$(if $(filter build/sample,$(RAW)),$(RAW)/.sample)) ## photos in RAW → aligned faces in OUT
+	$(BIN)/facehal preprocess $(RAW) $(OUT)
+
+train-cascaded: install ## the cascade on the faces in DATA, with CONFIG, into RUN
+	$(BIN)/facehal train cascaded --data $(DATA) --out $(RUN) --config $(CONFIG)
+
+# The shipped model and the reference rows on LFW. TRAIN: prepared training faces, for two of the rows.
+LFW     ?= data/processed/lfw
+MODEL   ?= compact
+TRAIN   ?= $(wildcard data/processed/train)
+RESULTS ?= results/lfw
+
+lfw: install ## LFW → data/processed/lfw; FROM=lfw-funneled.tgz or FROM=folder takes what you have
+	@if [ -d "$(FROM)" ]; then $(BIN)/facehal preprocess "$(FROM)" $(LFW); \
+	else { [ -d data/raw/lfw ] || $(BIN)/facehal lfw data/raw/lfw $(if $(FROM),--archive "$(FROM)"); } \
+	  && $(BIN)/facehal preprocess data/raw/lfw $(LFW); fi
+
+eval-lfw: install ## Table 1 and Figure 5 of MODEL on LFW → results/lfw
+	@if [ ! -f $(LFW)/manifest.csv ]; then \
+	  echo "$(LFW): no prepared faces; make lfw fetches them, make lfw FROM=folder takes yours" >&2; \
+	  exit 1; fi
+	$(BIN)/facehal evaluate table1 --data $(LFW) --system cascaded=$(MODEL) --out $(RESULTS) \
+	  $(if $(TRAIN),--train $(TRAIN))
+
+bench: install ## speed, as ratios (see benchmarks/README.md)
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/inference.py
+	$(BIN)/python benchmarks/metrics.py
+	$(BIN)/python benchmarks/preprocessing.py
+	$(BIN)/python benchmarks/startup.py
+
+clean: ## what the targets made, not the data and not the runs
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,56 @@
+"""facehal: context and background pixels from a face mask, by a cascade of GANs (WACV 2020).
+
+``facehal.load()`` gives the shipped model; see :class:`facehal.hallucinator.Hallucinator`.
+Importing the package is quick: Keras is imported when something needs it. Whenever Keras is
+imported after (or was before) facehal, our classes are registered with it, so that
+``keras.models.load_model`` reads our files.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from facehal.hallucinator import Hallucinator, load
+
+__all__ = ["Hallucinator", "load"]
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(importlib.import_module("facehal.hallucinator"), name)
+    raise AttributeError(f"module 'facehal' has no attribute {name!r}")
+
+
+class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
+    """Imports our Keras classes, which registers them, as soon as Keras has been imported.
+
+    When the import comes from one of our own modules nothing is done: those bring the classes
+    they use, and importing more from inside a half-imported package would go in a circle.
+    """
+
+    def find_spec(self, fullname, path=None, target=None):
+        if fullname != "keras":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec("keras")
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module):
+            execute(module)
+            if not any(name.startswith("facehal.") for name in sys.modules):
+                importlib.import_module("facehal.models.cascade")
+
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if "keras" in sys.modules:
+    importlib.import_module("facehal.models.cascade")
+else:
+    sys.meta_path.insert(0, _RegisterAfterKeras())

@@ -1,0 +1,29 @@
+"""The errors that a user can mend: each is one line saying what, which file, and what to do."""
+
+
+class FacehalError(Exception):
+    """Base of all errors that are the input's fault; the command line prints them as one line."""
+
+
+class ImageError(FacehalError):
+    """A picture cannot be used: unreadable, not a picture, too small, or of the wrong shape."""
+
+
+class NoFaceError(FacehalError):
+    """No face was found where one is needed."""
+
+
+class DataError(FacehalError):
+    """A prepared data set is missing, incomplete or not one of ours."""
+
+
+class ConfigError(FacehalError):
+    """An experiment file or option has an unknown name or an impossible value."""
+
+
+class WeightsError(FacehalError):
+    """A published weight file is missing, damaged or of another network."""
+
+
+class TrainingError(FacehalError):
+    """A run cannot start, go on, or be written."""
