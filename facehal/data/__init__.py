@@ -1,0 +1,1 @@
+"""Prepared faces as arrays and batches."""

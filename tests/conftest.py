@@ -1,0 +1,115 @@
+"""Fixtures that every test file may use."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from facehal.weights import store
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of reference weights and faces beside the project; absent, tests skip."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs the reference folder ../shared, which is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def astronaut() -> np.ndarray:
+    """Public-domain portrait of Eileen Collins: (512, 512, 3) uint8 RGB."""
+    data = pytest.importorskip("skimage.data", reason="needs scikit-image (extra: portraits)")
+    return data.astronaut()
+
+
+@pytest.fixture(scope="module")
+def weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A weight folder filled from ../shared (AlexNet, LPIPS), in place of the user's own."""
+    folder = tmp_path_factory.mktemp("weights")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FACEHAL_WEIGHTS", str(folder))
+        store.import_file("alexnet", shared / "weights/lpips/alexnet_owt_features_hwio.npz")
+        store.import_file("lpips", shared / "weights/lpips/lpips_lin_alex.npz")
+        yield folder
+
+
+# Building and tracing a trainer takes longer than all the rest: the tests share what follows.
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """Blocks 8 and 16 of the tiny size; no term that needs a weight file."""
+    from facehal.config import from_dict
+
+    return from_dict(
+        {
+            "size": "tiny",
+            "network": {"resolutions": [8, 16]},
+            "loss": {"perceptual": 0, "identity": 0},
+            "training": {
+                "batch_size": 8,
+                "generator_rate": 2e-3,
+                "discriminator_rate": 4e-3,
+                "mirror": False,
+            },
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def sample_data(tmp_path_factory) -> Path:
+    """A folder that `preprocess` wrote: 24 faces of two people. Not to be changed."""
+    pytest.importorskip("skimage.data", reason="needs scikit-image (extra: portraits)")
+    from facehal.faces.preprocess import preprocess
+    from facehal.faces.samples import write_samples
+
+    folder = tmp_path_factory.mktemp("samples")
+    write_samples(folder / "photos", 24)
+    preprocess(folder / "photos", folder / "faces", workers=1, progress=False)
+    return folder / "faces"
+
+
+@pytest.fixture(scope="session")
+def sample_faces(sample_data) -> tuple[np.ndarray, np.ndarray]:
+    """Its faces (n, 128, 128, 3) and masks (n, 128, 128), uint8."""
+    from facehal.data.manifest import load_faces
+
+    faces, masks, _ = load_faces(sample_data)
+    assert len(faces) >= 20
+    return faces, masks
+
+
+@pytest.fixture(scope="session")
+def eight(sample_faces, tiny_config):
+    """Eight of them at 16×16, as batches of all eight."""
+    from facehal.data.pairs import Pairs
+
+    faces, masks = (array[:8] for array in sample_faces)
+    faces = faces.reshape(8, 16, 8, 16, 8, 3).mean((2, 4)).round().astype(np.uint8)
+    return Pairs(faces, masks[:, 4::8, 4::8].copy(), 8, mirror=False)
+
+
+@pytest.fixture(scope="session")
+def _built(tiny_config):
+    import keras
+
+    from facehal.models.cascade import CascadeTrainer
+
+    keras.utils.set_random_seed(0)
+    model = CascadeTrainer(tiny_config)
+    variables = [*model.variables, *model.optimizer.variables]
+    return model, [(v, v.numpy()) for v in variables]
+
+
+@pytest.fixture
+def trainer(_built):
+    """A compiled trainer of `tiny_config`, seed 0, as if nothing had trained it."""
+    model, start = _built
+    for variable, value in start:
+        variable.assign(value)
+    return model
