@@ -1,0 +1,1 @@
+"""Frozen published networks, one file each; what each expects of its input stands with it."""

@@ -1,0 +1,112 @@
+"""ResNet-50-256D of VGGFace2 (Cao et al. 2018): the paper's descriptor for the match score."""
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from facehal.features import resampling
+from facehal.weights import convert, store
+
+SIDE = 224
+"""Width and height that the network works on."""
+
+SHORTER = 256
+"""The shorter side before the centre is cut out."""
+
+SIZE = 256
+"""Length of the descriptor."""
+
+# Of the training pictures, RGB, 0-255 (published with the weights).
+_MEAN = np.array([131.0912, 103.8827, 91.4953], np.float32)
+
+
+class _Prepare(keras.layers.Layer):
+    """RGB in [0, 1] of any size to the network's own scale and size."""
+
+    def call(self, pictures: Any) -> Any:
+        height, width = resampling.known_size(pictures)
+        rows, columns = (_centre(n, min(height, width)) for n in (height, width))
+        return resampling.resample(pictures * 255.0, rows, columns) - _MEAN
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return (input_shape[0], SIDE, SIDE, 3)
+
+
+def _centre(size: int, shorter: int) -> np.ndarray:
+    """(224, size): one side resized as the shorter one becomes 256, then its middle."""
+    resized = -(-size * SHORTER // shorter)
+    start = (resized - SIDE) // 2
+    return resampling.pillow(size, resized, "bilinear")[start : start + SIDE]
+
+
+def ResNet50(
+    weights: str | None = "resnet50_256d",
+    width: int = 64,
+    features: int = SIZE,
+    name: str = "resnet50_256d",
+) -> keras.Model:
+    """ResNet-50-256D, frozen: (n, H, W, 3) RGB in [0, 1] of any size to (n, 256) float32.
+
+    Inside: bilinear resizing of the shorter side to 256 (averaging where it shrinks; unlike the
+    publishers' script, which resizes 8-bit pictures, without rounding), the middle 224x224, times
+    255, minus the mean. The descriptor is `feat_extract`, without an L2 norm (a correlation does
+    not feel one). Height and width must be known when the network is called.
+
+    As in Caffe's ResNet-50 the stride is that of a stage's first 1x1 convolution, and the first
+    pool has no padding before the picture and fills up behind it.
+
+    Args:
+        weights: name in the weight store; None leaves them random (tests).
+        width: channels of the first convolution (smaller in tests).
+        features: length of the descriptor (smaller in tests).
+        name: of the model.
+
+    Raises:
+        ValueError: (when called) pictures of another shape.
+        WeightsError: the weights are not on this machine; says how to get them.
+    """
+    shapes = convert.resnet50_shapes(width, features)
+    # First, so that missing weights cost no time.
+    arrays = store.load(weights, shapes) if weights else {}
+
+    def convolution(x: Any, name: str, stride: int = 1, relu: bool = True) -> Any:
+        size, _, _, filters = shapes[f"{name}.kernel"]
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            stride,
+            padding="same" if stride == 1 else "valid",
+            activation="relu" if relu else None,
+            dtype="float32",
+            name=name,
+        )(x)
+
+    picture = keras.Input((None, None, 3), dtype="float32")
+    x = _Prepare(dtype="float32", name="prepare")(picture)
+    # "same" would pad 2 and 3 around a stride of 2.
+    x = keras.layers.ZeroPadding2D(3, dtype="float32", name="pad1")(x)
+    x = convolution(x, "conv1_7x7_s2", stride=2)
+    # An even side: "same" adds one row behind, as Caffe's rounding up does.
+    x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype="float32", name="pool1_3x3_s2")(x)
+    for stage, count in enumerate(convert.RESNET50_BLOCKS, start=2):
+        for number in range(1, count + 1):
+            block = f"conv{stage}_{number}"
+            stride = 2 if stage > 2 and number == 1 else 1
+            shortcut = x
+            if number == 1:
+                shortcut = convolution(x, f"{block}_1x1_proj", stride, relu=False)
+            x = convolution(x, f"{block}_1x1_reduce", stride)
+            x = convolution(x, f"{block}_3x3")
+            x = convolution(x, f"{block}_1x1_increase", relu=False)
+            x = keras.layers.Add(dtype="float32", name=block)([shortcut, x])
+            x = keras.layers.ReLU(dtype="float32", name=f"{block}_relu")(x)
+    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool5_7x7_s1")(x)
+    x = keras.layers.Dense(features, dtype="float32", name="feat_extract")(x)
+    model = keras.Model(picture, x, name=name)
+    model.trainable = False
+    if weights:
+        for layer in model.layers:
+            if layer.weights:
+                layer.set_weights([arrays[f"{layer.name}.{part}"] for part in ("kernel", "bias")])
+    return model
