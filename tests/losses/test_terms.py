@@ -1,0 +1,69 @@
+"""Every term against a value computed in NumPy."""
+
+import numpy as np
+import pytest
+
+from facehal.losses import terms
+
+pytestmark = pytest.mark.core
+
+random = np.random.default_rng(0)
+TARGET = random.random((3, 5, 4, 3), np.float32)
+OUTPUT = random.random((3, 5, 4, 3), np.float32)
+PROBABILITY = np.array([0.1, 0.5, 0.9], np.float32)
+
+
+def value(tensor) -> float:
+    assert tuple(tensor.shape) == ()
+    return float(tensor)
+
+
+def test_l1():
+    assert value(terms.l1(TARGET, OUTPUT)) == pytest.approx(np.abs(TARGET - OUTPUT).mean())
+    assert value(terms.l1(TARGET, TARGET)) == 0
+
+
+def test_l2():
+    assert value(terms.l2(TARGET, OUTPUT)) == pytest.approx(((TARGET - OUTPUT) ** 2).mean())
+
+
+def test_pixel_terms_by_name():
+    assert {"l1": terms.l1, "l2": terms.l2} == terms.PIXEL_TERMS
+
+
+def test_adversarial():
+    # ((1-.1)² + (1-.5)² + (1-.9)²) / 3
+    assert value(terms.adversarial(PROBABILITY)) == pytest.approx((0.81 + 0.25 + 0.01) / 3)
+
+
+def test_discriminator_real():
+    # ((.9-.1)² + (.9-.5)² + 0) / 3: smoothed on the real side only
+    assert value(terms.discriminator_real(PROBABILITY)) == pytest.approx((0.64 + 0.16) / 3)
+    assert value(terms.discriminator_real(PROBABILITY, 1.0)) == pytest.approx(1.07 / 3)
+
+
+def test_discriminator_fake():
+    assert value(terms.discriminator_fake(PROBABILITY)) == pytest.approx((0.01 + 0.25 + 0.81) / 3)
+
+
+def test_total_variation():
+    expected = 0.0
+    for picture in OUTPUT.astype(float):
+        for y in range(5):
+            for x in range(4):
+                for c in range(3):
+                    if x < 3:
+                        expected += (picture[y, x + 1, c] - picture[y, x, c]) ** 2
+                    if y < 4:
+                        expected += (picture[y + 1, x, c] - picture[y, x, c]) ** 2
+    assert value(terms.total_variation(OUTPUT)) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_total_variation_of_known_pictures():
+    assert value(terms.total_variation(np.full((2, 8, 8, 3), 0.3, np.float32))) == 0
+    # One white pixel inside has four neighbours of the other value, in one channel.
+    dot = np.zeros((1, 8, 8, 3), np.float32)
+    dot[0, 4, 4, 0] = 1
+    assert value(terms.total_variation(dot)) == 4
+    # A sum over pixels, a mean over the batch.
+    assert value(terms.total_variation(np.concatenate([dot, 0 * dot]))) == 2

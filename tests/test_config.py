@@ -1,0 +1,169 @@
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from facehal.config import SIZES, Config, from_dict, load_config, replace_training
+from facehal.errors import ConfigError
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_defaults_are_the_papers():
+    config = Config()
+    assert config == from_dict({}) == from_dict({"size": "paper"})
+    network, loss, training = config.network, config.loss, config.training
+    assert (network.base, network.cap, network.discriminator_width) == (64, 512, 1.0)
+    assert network.resolutions == (8, 16, 32, 64, 128) and not network.end_to_end
+    weights = (loss.perceptual, loss.adversarial, loss.identity, loss.total_variation)
+    assert weights == (1.0, 0.1, 10.0, 1e-6)
+    assert (loss.pixel, loss.identity_network, loss.lpips_version) == ("l1", "vgg_face", "0.0")
+    assert (loss.perceptual_from, loss.label_smoothing) == (32, 0.9)
+    rates = (training.generator_rate, training.discriminator_rate)
+    assert rates == (1e-4, 2e-4) and (training.beta1, training.beta2) == (0.5, 0.999)
+    assert (training.epochs, training.batch_size, training.mirror) == (50, 10, True)
+    assert (training.precision, training.moving_average) == ("float32", 0.0)
+
+
+def test_the_cascades_experiment_is_the_default():
+    assert load_config(EXPERIMENTS / "cascaded.yaml") == Config()
+
+
+@pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_experiments(path, tmp_path):
+    """Each can be read, and what a run folder stores of it reads back as the same."""
+    config = load_config(path)
+    stored = write(tmp_path, "config.yaml", yaml.safe_dump(config.to_dict(), sort_keys=False))
+    assert load_config(stored) == config
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_sizes(size):
+    config = from_dict({"size": size, "network": {"cap": 24}})
+    assert config.network.base == SIZES[size]["base"] and config.network.cap == 24
+    assert from_dict(config.to_dict()) == config
+
+
+def test_extends(tmp_path):
+    write(tmp_path, "a.yaml", "size: compact\nloss: {adversarial: 0.5, identity: 3}\n")
+    write(tmp_path, "b.yaml", "extends: a.yaml\nloss: {identity: 0}\ntraining:\n  epochs: 3\n")
+    (tmp_path / "sub").mkdir()
+    path = write(tmp_path, "sub/c.yaml", "extends: ../b.yaml\nsize: tiny\nloss:\ntraining:\n")
+    config = load_config(path)
+    assert config.size == "tiny" and config.network.base == 2
+    assert (config.loss.adversarial, config.loss.identity) == (0.5, 0.0)
+    assert config.training.epochs == 3
+
+
+def test_empty_file_and_empty_section(tmp_path):
+    assert load_config(write(tmp_path, "a.yaml", "")) == Config()
+    assert load_config(write(tmp_path, "b.yaml", "loss:\n  # pixel: l2\n")) == Config()
+
+
+def test_numbers_as_yaml_reads_them(tmp_path):
+    """YAML 1.1 reads 1e-5 as text; a whole number is a float where one is expected."""
+    loss = load_config(write(tmp_path, "a.yaml", "loss: {total_variation: 1e-5, identity: 3}")).loss
+    assert loss.total_variation == 1e-5 and type(loss.identity) is float
+
+
+REFUSED = {
+    "unknown section 'losses'": {"losses": {}},
+    "unknown section 3": {3: {}, "x": {}},
+    "unknown name 'lambda'": {"loss": {"lambda": 1}},
+    "unknown name 7": {"loss": {7: 1, "x": 2}},
+    "known are batch_size, beta1": {"training": {"rate": 1}},
+    "size is one of paper, standard": {"size": "huge"},
+    "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
+    "network must be a mapping": {"network": 5},
+    "loss must be a mapping": {"loss": ["pixel"]},
+    "pixel is one of l1, l2, not 'l3'": {"loss": {"pixel": "l3"}},
+    "strides is one of": {"network": {"strides": []}},
+    "precision is one of": {"training": {"precision": "float16"}},
+    "lpips_version is one of": {"loss": {"lpips_version": 0.1}},
+    "starts at 8 and doubles, up to 128, not \\[16, 32\\]": {"network": {"resolutions": [16, 32]}},
+    "starts at 8 and doubles, up to 128, not \\[\\]": {"network": {"resolutions": []}},
+    "starts at 8 and doubles, up to 128, not 8": {"network": {"resolutions": 8}},
+    "up to 128, not \\[8, 16, 32, 64, 128, 256\\]": {
+        "network": {"resolutions": [8, 16, 32, 64, 128, 256]}
+    },
+    "batch_size must be of type int, not 2.5": {"training": {"batch_size": 2.5}},
+    "mirror must be of type bool, not 1": {"training": {"mirror": 1}},
+    "epochs must be of type int, not True": {"training": {"epochs": True}},
+    "identity must be of type float, not 'much'": {"loss": {"identity": "much"}},
+    "epochs cannot be 0": {"training": {"epochs": 0}},
+    "seed cannot be -1": {"training": {"seed": -1}},
+    "adversarial cannot be -0.1": {"loss": {"adversarial": -0.1}},
+    "adversarial cannot be nan": {"loss": {"adversarial": math.nan}},
+    "generator_rate cannot be inf": {"training": {"generator_rate": math.inf}},
+    "moving_average cannot be 1.0": {"training": {"moving_average": 1}},
+    "beta1 cannot be 1.5": {"training": {"beta1": 1.5}},
+    "label_smoothing cannot be 1.1": {"loss": {"label_smoothing": 1.1}},
+    "perceptual_from cannot be 16": {"loss": {"perceptual_from": 16}},
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_refused(message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        from_dict(REFUSED[message], source="my.yaml")
+    assert str(caught.value).startswith("my.yaml: ") and "\n" not in str(caught.value)
+
+
+def test_resolutions_are_whole_numbers():
+    assert from_dict({"network": {"resolutions": [8.0, 16.0]}}).network.resolutions == (8, 16)
+    assert type(from_dict({"network": {"resolutions": [8.0]}}).network.resolutions[0]) is int
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- a\n- b\n", "not a mapping of sections"),
+        ("loss: {\n", "not a YAML file"),
+        ("size: tiny\nsize: !!python/object:os.system {}\n", "not a YAML file"),
+        ("extends: [a.yaml]\n", "extends names one file"),
+        ("extends: missing.yaml\n", r"missing\.yaml: cannot be read"),
+        ("extends: a.yaml\n", "extends itself"),
+        ("loss: {pixels: l1}\n", r"a\.yaml: unknown name 'pixels'"),
+    ],
+)
+def test_refused_files(tmp_path, text, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_config(write(tmp_path, "a.yaml", text))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_circle_of_files(tmp_path):
+    write(tmp_path, "a.yaml", "extends: b.yaml\n")
+    with pytest.raises(ConfigError, match="extends itself"):
+        load_config(write(tmp_path, "b.yaml", "extends: a.yaml\n"))
+
+
+def test_not_text_and_not_there(tmp_path):
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00size")
+    with pytest.raises(ConfigError, match="not a YAML file"):
+        load_config(tmp_path / "a.yaml")
+    for path in (tmp_path, tmp_path / "b.yaml"):
+        with pytest.raises(ConfigError, match="cannot be read"):
+            load_config(path)
+
+
+def test_replace_training():
+    config = from_dict({"size": "tiny", "loss": {"identity": 0}})
+    changed = replace_training(config, epochs=3)
+    assert changed.training.epochs == 3
+    assert (changed.size, changed.network, changed.loss) == (
+        config.size,
+        config.network,
+        config.loss,
+    )
+    with pytest.raises(ConfigError, match="unknown name 'epoch'"):
+        replace_training(config, epoch=3)
+    with pytest.raises(ConfigError, match="batch_size cannot be 0"):
+        replace_training(config, batch_size=0)
