@@ -1,0 +1,180 @@
+"""One GAN block: a generator, its discriminator, and the step that both models share."""
+
+import contextlib
+
+import keras
+from keras import ops
+
+from facehal.config import NetworkConfig, TrainingConfig
+from facehal.networks import Discriminator, Generator
+
+
+@contextlib.contextmanager
+def precision(name: str):
+    """Builds networks in ``float32`` or ``bfloat16``; variables and outputs stay float32."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if name == "bfloat16" else "float32")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def build_generator(resolution: int, config: NetworkConfig, input_channels: int) -> Generator:
+    """The generator of one block, named ``generator_N``."""
+    return Generator(
+        resolution,
+        input_channels,
+        base=config.base,
+        cap=config.cap,
+        normalization=config.normalization,
+        name=f"generator_{resolution}",
+    )
+
+
+def build_discriminator(resolution: int, config: NetworkConfig) -> Discriminator:
+    """The discriminator of one block, named ``discriminator_N``."""
+    return Discriminator(
+        resolution,
+        width=config.discriminator_width,
+        strides=config.strides,
+        name=f"discriminator_{resolution}",
+    )
+
+
+def detached(network: keras.Model):
+    """``network`` as a function without gradient to its variables and without updates of its state.
+
+    The generator's loss looks through the discriminator with it, so one backward pass over the sum
+    of both losses gives exactly the gradients of two separate ones.
+    """
+
+    def call(pictures):
+        frozen = [ops.stop_gradient(v.value) for v in network.trainable_variables]
+        state = [v.value for v in network.non_trainable_variables]
+        outputs, _ = network.stateless_call(frozen, state, pictures, training=True)
+        return outputs
+
+    return call
+
+
+@keras.saving.register_keras_serializable("facehal")
+class GanAdam(keras.optimizers.Adam):
+    """Adam with a rate of its own for the discriminators' variables.
+
+    Both networks use Adam with the same β (section 4), so the two optimizers of a GAN differ in
+    their rate alone; one object keeps one step counter and one list of slots, which halves the
+    graph and makes saving them simple.
+
+    Args:
+        discriminator_ratio: the discriminators' rate divided by the generators'.
+        decay: last share of ``total_steps`` over which both rates fall linearly to zero; 0 is off.
+        total_steps: length of the whole schedule.
+    """
+
+    def __init__(
+        self,
+        *args,
+        discriminator_ratio: float = 2.0,
+        decay: float = 0.0,
+        total_steps: int = 0,
+        **options,
+    ):
+        super().__init__(*args, **options)
+        self.discriminator_ratio = discriminator_ratio
+        self.decay = decay
+        self.total_steps = total_steps
+        self._of_discriminators: set[int] = set()
+
+    def build_for(self, generators: list, discriminators: list, order: list) -> None:
+        """Creates all slots before the first step (inside it they would cost a second trace).
+
+        Args:
+            generators: variables with the plain rate.
+            discriminators: variables with the other rate.
+            order: all of them, as the model lists them.
+        """
+        self.build(order)
+        assert len(generators) + len(discriminators) == len(order)
+        self._of_discriminators = {self._get_variable_index(v) for v in discriminators}
+
+    def _get_current_learning_rate(self):
+        """The rate of this step. In the step itself and not in a schedule object of Keras, so that
+        the saved state does not depend on it."""
+        rate = super()._get_current_learning_rate()
+        if not self.decay or not self.total_steps:
+            return rate
+        left = self.total_steps - ops.cast(self.iterations, "float32")
+        return rate * ops.clip(left / (self.decay * self.total_steps), 0.0, 1.0)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """One variable's update, with the rate of its network."""
+        if self._get_variable_index(variable) in self._of_discriminators:
+            learning_rate = learning_rate * self.discriminator_ratio
+        super().update_step(gradient, variable, learning_rate)
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        """Keras's moving average, with a momentum that grows with the steps to its full value.
+
+        Otherwise the untrained weights would show for as many steps as the average is long.
+        """
+        full = self.ema_momentum
+        steps = ops.cast(self.iterations, "float32")
+        self.ema_momentum = ops.minimum(full, (1.0 + steps) / (10.0 + steps))
+        try:
+            super()._update_model_variables_moving_average(trainable_variables)
+        finally:
+            self.ema_momentum = full
+
+    def finalize_variable_values(self, var_list):
+        """Leaves the weights as they are when ``fit`` returns.
+
+        Keras would overwrite them with the moving averages. A run calls ``fit`` once for every
+        stretch between two checkpoints and goes on from the weights; the averages are copied into
+        the saved model instead (:meth:`facehal.models.cascade.CascadeTrainer.copy_averages_to`).
+        """
+
+    def get_config(self):
+        """Adam's configuration, the ratio and the decay."""
+        ours = {"decay": self.decay, "total_steps": self.total_steps}
+        return {**super().get_config(), "discriminator_ratio": self.discriminator_ratio, **ours}
+
+
+def build_optimizer(config: TrainingConfig, total_steps: int = 0) -> GanAdam:
+    """The optimizer of section 4, with the generators' moving average if one is asked for.
+
+    ``total_steps`` is the length of the schedule, over whose last share the rates may decay.
+    """
+    return GanAdam(
+        config.generator_rate,
+        beta_1=config.beta1,
+        beta_2=config.beta2,
+        discriminator_ratio=config.discriminator_rate / config.generator_rate,
+        decay=config.decay,
+        total_steps=total_steps,
+        name="gan_adam",  # variables of a second model in the same process have the same paths
+        use_ema=config.moving_average > 0,
+        ema_momentum=config.moving_average or 0.99,
+    )
+
+
+@keras.saving.register_keras_serializable("facehal")
+class LossReport(keras.metrics.Metric):
+    """Running means of many named scalars in one variable (a metric each would cost the graph)."""
+
+    def __init__(self, names: tuple[str, ...], name: str = "losses"):
+        super().__init__(name=name)
+        self.names = names
+        self.sums = self.add_weight(shape=(len(names),), initializer="zeros", name="sums")
+        self.steps = self.add_weight(shape=(), initializer="zeros", name="steps")
+
+    def update_state(self, values: dict):
+        """Adds one step's values; every name must be there."""
+        vector = ops.stack([ops.cast(values[name], "float32") for name in self.names])
+        self.sums.assign(self.sums + vector)
+        self.steps.assign(self.steps + 1.0)
+
+    def result(self) -> dict:
+        """{name: mean since the last reset}."""
+        means = self.sums / ops.maximum(self.steps, 1.0)
+        return {name: means[index] for index, name in enumerate(self.names)}

@@ -1,0 +1,1 @@
+"""Training runs: fit, resume, log; checkpoints and previews."""

@@ -1,0 +1,77 @@
+"""What happens between the steps: the bar, the alarm for NaN, the preview grid."""
+
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from facehal.errors import TrainingError
+from facehal.images import contact_sheet, to_float, write_png
+from facehal.models.cascade import Cascade
+from facehal.training import checkpoints
+
+
+class Bar(keras.callbacks.Callback):
+    """One tqdm bar over the whole run, with the pixel loss of the largest block.
+
+    Args:
+        bar: shown or disabled.
+        watched: the loss that stands beside it.
+        folder: of the checkpoints, to name the newest in the alarm.
+        step: steps done before.
+
+    Raises:
+        TrainingError: from inside ``fit``, when a loss is not a number any more; at the latest
+            before ``fit`` returns, so that no checkpoint is written over a good one.
+    """
+
+    def __init__(self, bar: tqdm, watched: str, folder: Path, step: int = 0):
+        super().__init__()
+        self.bar, self.watched, self.folder = bar, watched, folder
+        self.step = step  # a disabled bar does not count
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Moves the bar by one step and looks at the losses (means since the stretch began)."""
+        self.bar.update(1)
+        self.step += 1
+        if self.step % 10 == 0 or batch == 0:  # reading a loss waits for the accelerator
+            self._look(logs)
+
+    def on_train_end(self, logs=None):
+        """Looks at the losses of the steps since the last look."""
+        self._look(logs)
+
+    def _look(self, logs: dict | None) -> None:
+        logs = logs or {}
+        self.bar.set_postfix_str(f"{self.watched} {float(logs[self.watched]):.4f}", False)
+        broken = [name for name, value in logs.items() if not math.isfinite(float(value))]
+        if broken:
+            last = checkpoints.latest(self.folder)
+            raise TrainingError(
+                f"step {self.step}: {broken[0]} is not finite; the last good checkpoint is "
+                f"{last or 'none'}. Start a new run with lower learning rates"
+            )
+
+
+class Preview:
+    """The same faces drawn again and again: input | every resolution | target, a row per face.
+
+    Args:
+        faces: (n, S, S, 3) uint8.
+        masks: (n, S, S) uint8, 1 = face.
+    """
+
+    def __init__(self, faces: np.ndarray, masks: np.ndarray):
+        self.targets = to_float(faces)
+        self.masks = masks.astype("float32")[..., None]
+        self.masked = self.targets * self.masks
+
+    def write(self, cascade: Cascade, path: Path) -> None:
+        """Hallucinates and writes the grid as PNG."""
+        outputs = cascade.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
+        sizes = [str(size) for size in cascade.resolutions]  # JAX sorts them as text
+        columns = [self.masked, *(outputs[size] for size in sizes), self.targets]
+        rows = [[column[index] for column in columns] for index in range(len(self.targets))]
+        write_png(path, contact_sheet(rows, labels=["face mask", *sizes, "original"]))

@@ -1,0 +1,94 @@
+"""Everything that a run needs to go on, in one file that is written whole or not at all."""
+
+import contextlib
+import json
+import os
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from facehal.errors import TrainingError
+
+KEEP = 2  # checkpoints of a run that stay on disk
+
+
+def _variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """All variables of a model and its optimizer by a name that says place and meaning."""
+    found = [("model", v) for v in model.variables]
+    found += [("optimizer", v) for v in model.optimizer.variables]
+    return {f"{index:05d}:{kind}:{v.path}": v for index, (kind, v) in enumerate(found)}
+
+
+def save(model: keras.Model, folder: Path, step: int, state: dict) -> Path:
+    """Writes ``folder/step_N.npz`` and removes all but the newest two.
+
+    Args:
+        model: every variable of it and of its optimizer (moving averages too) is stored.
+        state: further JSON-able values: configuration, partial sums.
+
+    Raises:
+        TrainingError: the file cannot be written (disk full, no permission), or a value is not
+            finite: the older checkpoints stay.
+    """
+    path = folder / f"step_{step:08d}.npz"
+    temporary = path.with_suffix(".tmp")
+    arrays = {name: variable.numpy() for name, variable in _variables(model).items()}
+    broken = [name for name, value in arrays.items() if not np.isfinite(value).all()]
+    if broken:
+        raise TrainingError(
+            f"step {step}: {broken[0].split(':', 1)[1]} is not finite; the last good checkpoint "
+            f"is {latest(folder) or 'none'}. Start a new run with lower learning rates"
+        )
+    meta = np.frombuffer(json.dumps({**state, "step": step}).encode(), np.uint8)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            np.savez(file, **arrays, meta=meta)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise TrainingError(
+            f"{path}: checkpoint not written ({error.strerror or error}); free space or give write "
+            "permission, then go on with --resume"
+        ) from None
+    for old in sorted(folder.glob("step_*.npz"))[:-KEEP]:
+        old.unlink()
+    return path
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest whole checkpoint, or None."""
+    return max(folder.glob("step_*.npz"), default=None)
+
+
+def restore(model: keras.Model, path: Path) -> dict:
+    """Puts every variable back and returns the state that was stored with them.
+
+    Raises:
+        TrainingError: unreadable, or of other networks than ``model``.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            state = json.loads(stored["meta"].tobytes())
+            arrays = {name: stored[name] for name in stored.files if name != "meta"}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{path}: not a checkpoint ({error}); delete it to go on from the one before"
+        ) from None
+    variables = _variables(model)
+    shapes = {name.split(":")[0]: tuple(value.shape) for name, value in arrays.items()}
+    ours = {name.split(":")[0]: tuple(v.shape) for name, v in variables.items()}
+    if shapes != ours:
+        raise TrainingError(
+            f"{path}: belongs to other networks ({len(shapes)} variables, not {len(ours)} of the "
+            "same shapes); resume with the run's own config.yaml"
+        )
+    by_index = {name.split(":")[0]: value for name, value in arrays.items()}
+    for name, variable in variables.items():
+        variable.assign(by_index[name.split(":")[0]])
+    return state

@@ -1,0 +1,293 @@
+"""A training run: fit, checkpoint, preview, log, and go on after a kill."""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import keras
+import numpy as np
+import yaml
+from tqdm import tqdm
+
+from facehal.config import Config, load_config
+from facehal.data.manifest import load_faces
+from facehal.data.pairs import Pairs, Stretch
+from facehal.errors import TrainingError
+from facehal.models.cascade import Cascade, CascadeTrainer
+from facehal.models.saving import save_model
+from facehal.training import checkpoints
+from facehal.training.callbacks import Bar, Preview
+
+
+def data_hash(faces: np.ndarray, masks: np.ndarray) -> str:
+    """SHA-256 over the pixels of faces and masks, to say which data a run has seen."""
+    digest = hashlib.sha256()
+    for array in (faces, masks):
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """Versions and machine, for the run folder and the reports."""
+    packages = {}
+    for name in ("facehal", "keras", "tensorflow", "jax", "numpy"):
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "backend": keras.backend.backend(),
+        **packages,
+    }
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise TrainingError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            pass
+    except OSError as error:
+        raise TrainingError(
+            f"{path}: cannot be written to ({error.strerror}); name another folder for the run"
+        ) from None
+
+
+class Run:
+    """One run folder.
+
+    It holds ``config.yaml`` (complete), ``environment.json`` (versions, command, data hash),
+    ``history.csv`` (a row per epoch), ``previews/``, ``tensorboard/``, ``checkpoints/`` and, from
+    the first checkpoint on, ``model.keras``.
+
+    Args:
+        config: the experiment.
+        data: a folder that ``preprocess`` wrote.
+        folder: the run folder; it must be new or empty unless ``resume``.
+        resume: go on from the newest checkpoint.
+        limit: use only the first faces (for a trial).
+        max_minutes: stop after this many minutes of training with everything written, as if the
+            schedule ended there (for a machine that is only lent).
+        progress: show the bar.
+
+    Raises:
+        DataError: no prepared faces in ``data``.
+        TrainingError: the folder is in use, not writable, or belongs to another experiment.
+        WeightsError: a loss needs a weight file that is not here.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data: str | Path,
+        folder: str | Path,
+        *,
+        resume: bool = False,
+        limit: int | None = None,
+        max_minutes: float | None = None,
+        progress: bool = True,
+    ):
+        self.config, self.folder = config, Path(folder)
+        self.checkpoint_folder = self.folder / "checkpoints"
+        self.progress, self.max_minutes = progress, max_minutes
+        found = checkpoints.latest(self.checkpoint_folder)
+        if resume and found is None:
+            print(f"{self.folder}: no checkpoint yet, starting from the beginning")
+        elif not resume and (self.folder / "config.yaml").exists():
+            raise TrainingError(
+                f"{self.folder}: holds a run already; add --resume to go on with it, or name "
+                "another folder"
+            )
+        if resume and (self.folder / "config.yaml").exists():
+            self._compare_with_stored()
+
+        faces, masks, _ = load_faces(data, limit=limit)
+        training = config.training
+        largest = config.network.resolutions[-1]
+        if largest != faces.shape[1]:
+            faces, masks = _shrunk(faces, masks, largest)
+        self.pairs = Pairs(
+            faces, masks, training.batch_size, mirror=training.mirror, seed=training.seed
+        )
+        self.data_hash = data_hash(faces, masks)
+        _make_folder(self.folder)  # building the model takes a while: find out before
+
+        keras.utils.set_random_seed(training.seed)
+        self.model = CascadeTrainer(config, total_steps=self.total_steps)
+        self.step = 0
+        self.partial: dict[str, float] = {}  # sums over the steps of the epoch under way
+        if found is not None and resume:
+            self._restore(found)
+        # Only now: a run that cannot start leaves no folder that looks like one in use.
+        self._write_description()
+        self._trim_history()
+        self.averaged = Cascade.from_config(self.model.cascade.get_config())
+        count = min(training.preview_faces, len(faces))
+        chosen = np.linspace(0, len(faces) - 1, count).astype(int)
+        self.preview = Preview(faces[chosen], masks[chosen]) if count else None
+        self.board = _Board(self.folder / "tensorboard")
+
+    def _compare_with_stored(self) -> None:
+        """A resumed run keeps its experiment; only the number of epochs may change."""
+        stored = load_config(self.folder / "config.yaml").to_dict()
+        ours = self.config.to_dict()
+        for plain in (stored, ours):
+            plain["training"].pop("epochs")
+        if stored != ours:
+            raise TrainingError(
+                f"{self.folder}: was started with another configuration; resume with "
+                f"--config {self.folder / 'config.yaml'}"
+            )
+
+    def _write_description(self) -> None:
+        _write_text(
+            self.folder / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+        )
+        about = {
+            "command": " ".join(sys.argv),
+            "data_sha256": self.data_hash,
+            "faces": len(self.pairs.faces),
+            **environment(),
+        }
+        _write_text(self.folder / "environment.json", json.dumps(about, indent=2) + "\n")
+
+    def _restore(self, path: Path) -> None:
+        state = checkpoints.restore(self.model, path)
+        if state["data_sha256"] != self.data_hash:
+            raise TrainingError(
+                f"{path}: was trained on other faces; prepare the same data, or start a new run"
+            )
+        self.step, self.partial = state["step"], state["partial"]
+
+    def _trim_history(self) -> None:
+        """Drops rows behind the checkpoint, or without one all of them: they come again."""
+        history = self.folder / "history.csv"
+        if not history.exists():
+            return
+        head, *rows = history.read_text(encoding="utf-8").splitlines()
+        kept = [row for row in rows if int(row.split(",")[1]) <= self.step]
+        _write_text(history, "\n".join([head, *kept]) + "\n")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of the whole schedule."""
+        return self.config.training.epochs * self.pairs.steps_per_epoch
+
+    def fit(self) -> Path:
+        """Trains to the end of the schedule; returns the path of the saved model."""
+        training, per_epoch = self.config.training, self.pairs.steps_per_epoch
+        total = self.total_steps
+        watched = f"{self.config.network.resolutions[-1]}/pixel"
+        started = time.monotonic()
+        with tqdm(
+            total=total, initial=self.step, unit="step", disable=not self.progress, smoothing=0.05
+        ) as bar:
+            watcher = Bar(bar, watched, self.checkpoint_folder, self.step)
+            while self.step < total:
+                epoch_end = (self.step // per_epoch + 1) * per_epoch
+                stop = min(epoch_end, self.step + training.checkpoint_steps)
+                began = time.monotonic()
+                history = self.model.fit(
+                    Stretch(self.pairs, self.step, stop),
+                    shuffle=False,  # Pairs has; Keras's own order would differ after a resume
+                    verbose=0,
+                    callbacks=[watcher],
+                ).history
+                self._add(history, stop - self.step, time.monotonic() - began)
+                self.step = stop
+                if stop == epoch_end:
+                    self._log_epoch(stop // per_epoch, per_epoch)
+                self._save()
+                minutes = (time.monotonic() - started) / 60
+                if self.max_minutes is not None and minutes >= self.max_minutes:
+                    break
+        self.board.close()
+        return self.folder / "model.keras"
+
+    def _add(self, history: dict[str, list], steps: int, seconds: float) -> None:
+        for name, values in history.items():
+            if name != "loss":
+                self.partial[name] = self.partial.get(name, 0.0) + float(values[0]) * steps
+        self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
+        self.partial["steps"] = self.partial.get("steps", 0) + steps
+
+    def _log_epoch(self, epoch: int, steps: int) -> None:
+        """One row of history.csv and of TensorBoard: means over the epoch, seconds it took."""
+        sums, self.partial = self.partial, {}
+        seconds = sums.pop("seconds")
+        sums.pop("steps")
+        row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
+        row |= {name: sums[name] / steps for name in self.model.report.names}
+        self.board.write(epoch, row)
+        path = self.folder / "history.csv"
+        text = path.read_text(encoding="utf-8") if path.exists() else ",".join(row) + "\n"
+        columns = text.split("\n", 1)[0].split(",")
+        _write_text(path, text + ",".join(str(row[name]) for name in columns) + "\n")
+
+    def _save(self) -> None:
+        """Checkpoint first, then what can be made again from it."""
+        state = {
+            "config": self.config.to_dict(),
+            "partial": self.partial,
+            "data_sha256": self.data_hash,
+        }
+        checkpoints.save(self.model, self.checkpoint_folder, self.step, state)
+        self.model.copy_averages_to(self.averaged)
+        if self.preview:
+            path = self.folder / "previews" / f"step_{self.step:08d}.png"
+            self.preview.write(self.averaged, path)
+        save_model(self.averaged, self.folder / "model.keras")
+
+
+def _shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prepared 128×128 faces for a model whose largest block is smaller (the tiny size)."""
+    step = faces.shape[1] // size
+    boxes = (len(faces), size, step, size, step)
+    small = faces.reshape(*boxes, 3).mean(axis=(2, 4)).round().astype(np.uint8)
+    return small, masks[:, step // 2 :: step, step // 2 :: step].copy()
+
+
+class _Board:
+    """TensorBoard scalars, where TensorFlow is installed to write them."""
+
+    def __init__(self, folder: Path):
+        try:
+            import tensorflow as tf
+        except ImportError:
+            print("TensorFlow is not installed: no TensorBoard files; history.csv has the numbers")
+            self.writer = None
+            return
+        self.summary = tf.summary
+        self.writer = tf.summary.create_file_writer(str(folder))
+
+    def write(self, epoch: int, row: dict[str, float]) -> None:
+        if self.writer is None:
+            return
+        with self.writer.as_default(step=epoch):
+            for name, value in row.items():
+                self.summary.scalar(name, value)
+        self.writer.flush()
+
+    def close(self) -> None:
+        if self.writer is not None:
+            self.writer.close()
