@@ -1,0 +1,1 @@
+"""The paper's tables: which systems, which metrics, and how the result is written down."""

@@ -1,0 +1,155 @@
+"""What a table compares: saved models, other programs' pictures, and the reference rows."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm.auto import tqdm
+
+from facehal.data.manifest import load_faces, read_manifest
+from facehal.errors import DataError
+from facehal.images import list_images, read_image, to_float, to_uint8
+
+
+@dataclass(frozen=True)
+class Faces:
+    """The prepared faces that are evaluated.
+
+    Attributes:
+        faces: (n, 128, 128, 3) uint8 RGB.
+        masks: (n, 128, 128) uint8, 1 = face.
+        names: the faces' paths without suffix, relative to the folder that ``preprocess`` wrote;
+            a system's picture of a face has the same name.
+        subjects: (n,) who is on it.
+        failed: photos of the set in which no face was found.
+    """
+
+    faces: np.ndarray
+    masks: np.ndarray
+    names: list[str]
+    subjects: np.ndarray
+    failed: int
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str], limit: int | None = None) -> "Faces":
+        """Reads what ``preprocess`` wrote.
+
+        Raises:
+            DataError: no prepared faces there.
+        """
+        faces, masks, frame = load_faces(folder, limit=limit)
+        failed = int((read_manifest(folder)["status"] != "ok").sum())
+        names = [name.removeprefix("faces/").removesuffix(".png") for name in frame["face"]]
+        return cls(faces, masks, names, frame["subject"].to_numpy(), failed)
+
+    @property
+    def originals(self) -> np.ndarray:
+        """(n, 128, 128, 3) float32 in [0, 1]."""
+        return to_float(self.faces)
+
+    @property
+    def masked(self) -> np.ndarray:
+        """The same, black outside the mask."""
+        return self.originals * self.masks[..., None]
+
+
+def of_model(path: str, data: Faces) -> np.ndarray:
+    """What a saved or shipped model hallucinates: (n, 128, 128, 3) float32 in [0, 1].
+
+    Raises:
+        FacehalError: no such model, or of another size than 128×128.
+    """
+    from facehal.hallucinator import load
+
+    pictures = load(path).from_masks(data.masked, data.masks)
+    assert isinstance(pictures, np.ndarray)
+    return pictures
+
+
+def of_folder(folder: Path, data: Faces) -> np.ndarray:
+    """Pictures that another program made of the same faces.
+
+    A picture has the name of its face, in the same subfolder or directly in ``folder``; any
+    format, 128×128.
+
+    Raises:
+        DataError: a picture is missing, cannot be read, or has another size.
+    """
+    files = {
+        str(path.relative_to(folder).with_suffix("")).replace(os.sep, "/"): path
+        for path in list_images(folder)
+    }
+    pictures = np.empty((len(data.names), *data.faces.shape[1:]), np.float32)
+    for index, name in enumerate(tqdm(data.names, unit="picture", desc=folder.name, leave=False)):
+        path = files.get(name) or files.get(name.rsplit("/", 1)[-1])
+        if path is None:
+            raise DataError(
+                f"{folder}: no picture of {name}; a system's pictures have the names of the faces"
+            )
+        picture = read_image(path)
+        if picture.shape != pictures.shape[1:]:
+            raise DataError(f"{path}: is {picture.shape[1]}×{picture.shape[0]}, not 128×128")
+        pictures[index] = to_float(picture)
+    return pictures
+
+
+def system(value: str, data: Faces) -> np.ndarray:
+    """A system by what stands behind ``NAME=``: a folder of pictures, a file or a model's name."""
+    return of_folder(Path(value), data) if Path(value).is_dir() else of_model(value, data)
+
+
+# -- Reference rows: a model that does not beat them is not worth a table.
+
+
+def face_mask(data: Faces) -> np.ndarray:
+    """The input itself: the face on black."""
+    return data.masked
+
+
+def mean_context(data: Faces, training: Faces) -> np.ndarray:
+    """Every face on the mean of the training faces' context pixels."""
+    total = np.zeros(training.faces.shape[1:], np.float64)
+    count = np.zeros((*training.faces.shape[1:3], 1), np.float64)
+    for start in range(0, len(training.faces), 256):  # the whole in floats would be gigabytes
+        context = 1 - training.masks[start : start + 256, ..., None]
+        total += (training.faces[start : start + 256] * context).sum(axis=0, dtype=np.float64)
+        count += context.sum(axis=0, dtype=np.float64)
+    plain = training.faces.mean(axis=0, dtype=np.float64)
+    mean = np.where(count > 0, total / np.maximum(count, 1), plain) / 255
+    return _composite(data, np.broadcast_to(mean, data.faces.shape))
+
+
+def nearest_context(data: Faces, training: Faces, side: int = 32) -> np.ndarray:
+    """Every face on the context of the training face whose masked picture is nearest.
+
+    Nearest by the squared difference of the masked faces at ``side``×``side``.
+    """
+    ours, theirs = _small(data, side), _small(training, side)
+    squares = (theirs**2).sum(axis=1)
+    nearest = np.empty(len(ours), int)
+    for start in range(0, len(ours), 256):
+        block = ours[start : start + 256]
+        nearest[start : start + 256] = (squares - 2 * block @ theirs.T).argmin(axis=1)
+    return _composite(data, to_float(training.faces[nearest]))
+
+
+def _small(data: Faces, side: int) -> np.ndarray:
+    """Masked faces as rows of a matrix, shrunk by area."""
+    rows = np.empty((len(data.faces), side * side * 3), np.float32)
+    for index, (face, mask) in enumerate(zip(data.faces, data.masks, strict=True)):
+        small = cv2.resize(face * mask[..., None], (side, side), interpolation=cv2.INTER_AREA)
+        rows[index] = small.ravel() / 255
+    return rows
+
+
+def _composite(data: Faces, context: np.ndarray) -> np.ndarray:
+    masks = data.masks[..., None].astype(np.float32)
+    return (data.masked + (1 - masks) * context).astype(np.float32)
+
+
+def as_written(pictures: np.ndarray) -> np.ndarray:
+    """Pictures as they would be read back from PNG: rounded to 8 bits, so that models and folders
+    of pictures are measured alike."""
+    return to_float(to_uint8(pictures))

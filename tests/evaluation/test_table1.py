@@ -1,0 +1,115 @@
+"""Tables and figures from real files: what stands in them equals the metrics themselves."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facehal.data.manifest import load_faces
+from facehal.errors import DataError, FacehalError, WeightsError
+from facehal.evaluation.systems import Faces, face_mask
+from facehal.evaluation.table1 import PAPER, REFERENCES, pairs, table1
+from facehal.evaluation.verification import verify
+from facehal.images import read_image, write_png
+from facehal.metrics.ssim import ssim
+
+
+@pytest.fixture(scope="module")
+def blurred(sample_data, tmp_path_factory):
+    """Another program's pictures: the faces with noise on them."""
+    folder = tmp_path_factory.mktemp("blurred")
+    data = Faces.load(sample_data, 6)
+    rng = np.random.default_rng(0)
+    for face, name in zip(data.faces, data.names, strict=True):
+        noisy = np.clip(face + rng.normal(0, 20, face.shape), 0, 255).astype(np.uint8)
+        write_png(folder / f"{name}.png", noisy)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(sample_data, blurred, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    table1(
+        sample_data,
+        {"edgeconnect": str(blurred)},
+        out,
+        training=sample_data,
+        metrics=["ssim", "l1", "match_dlib", "frechet_dlib"],
+        limit=6,
+    )
+    return out
+
+
+def test_numbers_are_those_of_the_metrics(sample_data, blurred, done):
+    data = Faces.load(sample_data, 6)
+    noisy = np.stack([read_image(blurred / f"{n}.png") for n in data.names]) / np.float32(255)
+    expected = {
+        "face mask": ssim(data.originals, face_mask(data)),
+        "edgeconnect": ssim(data.originals, noisy),
+    }
+    table = pd.read_csv(done / "table1.csv", index_col="system")
+    per_image = pd.read_csv(done / "per_image.csv")
+    for name, values in expected.items():
+        assert table.loc[name, "ssim"] == pytest.approx(values.mean(), abs=1e-6)
+        assert table.loc[name, "ssim_low"] <= values.mean() <= table.loc[name, "ssim_high"]
+        ours = per_image[per_image["system"] == name]["ssim"]
+        np.testing.assert_allclose(ours, values, atol=1e-5)
+    results = json.loads((done / "results.json").read_text())
+    measured = results["systems_measured"]
+    assert measured["edgeconnect"]["ssim"]["value"] == pytest.approx(expected["edgeconnect"].mean())
+    assert results["faces"] == 6 and results["data_sha256"] and results["versions"]["keras"]
+
+
+def test_reference_rows_come_first_and_the_paper_stands_beside(done):
+    table = pd.read_csv(done / "table1.csv", index_col="system")
+    assert list(table.index) == [*REFERENCES, "edgeconnect"]
+    assert table.loc["edgeconnect", "paper_ssim"] == PAPER["edgeconnect"]["ssim"]
+    assert np.isnan(table.loc["face mask", "paper_ssim"])
+    # The training set holds the very faces: its nearest context is their own.
+    assert table.loc["nearest face's context", "ssim"] == pytest.approx(1)
+    assert table.loc["nearest face's context", "frechet_dlib"] == pytest.approx(0, abs=1e-6)
+    assert table.loc["face mask", "ssim"] < table.loc["mean context", "ssim"] < 1
+
+
+def test_pictures_are_there(done):
+    assert read_image(done / "figure5.png").shape[1] >= 7 * 128
+    assert read_image(done / "best_and_worst.png").shape[0] >= 4 * 128
+
+
+def test_missing_weights_are_said_in_the_cell_and_an_error_when_named(
+    sample_data, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FACEHAL_WEIGHTS", str(tmp_path / "none"))
+    table1(sample_data, {}, tmp_path / "out", limit=2)
+    text = (tmp_path / "out/table1.md").read_text()
+    for name in ("resnet50_256d", "inception", "pieapp", "alexnet"):
+        assert f"needs: `facehal weights get {name}`" in text
+    assert "needs: `--train DIR`" in text
+    with pytest.raises(WeightsError, match="inception"):
+        table1(sample_data, {}, tmp_path / "out", metrics=["fid"], limit=2)
+    with pytest.raises(FacehalError, match="no metric is called 'sim'"):
+        table1(sample_data, {}, tmp_path / "out", metrics=["sim"], limit=2)
+
+
+def test_pairs_of_any_two_folders(sample_data, blurred, tmp_path):
+    faces, _, frame = load_faces(sample_data, limit=6)
+    for face, name in zip(faces, frame["face"], strict=True):
+        write_png(tmp_path / "real" / name.removeprefix("faces/"), face)
+    path = pairs(tmp_path / "real", blurred, tmp_path / "out", metrics=["ssim", "l1"])
+    assert "SSIM" in path.read_text()
+    row = pd.read_csv(tmp_path / "out/pairs.csv").iloc[0]
+    assert 0 < row["ssim"] < 1 and 0 < row["l1"] < 0.2
+    write_png(tmp_path / "real/more.png", faces[0])
+    with pytest.raises(DataError, match="no picture of more"):
+        pairs(tmp_path / "real", blurred, tmp_path / "out", metrics=["l1"])
+
+
+def test_verification_of_two_people(sample_data, tmp_path):
+    path = verify(sample_data, tmp_path, descriptor="dlib_resnet")
+    found = json.loads(path.with_suffix(".json").read_text())
+    n = found["faces"]
+    assert found["subjects"] == 2
+    assert found["genuine_pairs"] + found["impostor_pairs"] == n * (n - 1) // 2
+    # Two portraits in variations: dlib tells the two people apart.
+    assert {p["wanted_fpr"]: p["tpr"] for p in found["points"]}[0.1] > 0.9
