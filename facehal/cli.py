@@ -1,0 +1,356 @@
+"""The verbs of the ``facehal`` command; each calls the package and says what came of it."""
+
+import csv
+import importlib
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facehal.errors import FacehalError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+train_app = typer.Typer(help="Train a model.", no_args_is_help=True)
+weights_app = typer.Typer(
+    help="Published weights that losses and metrics need.", no_args_is_help=True
+)
+evaluate_app = typer.Typer(help="The paper's tables and metrics.", no_args_is_help=True)
+app.add_typer(train_app, name="train")
+app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(weights_app, name="weights")
+
+SHEET_ROWS = 24  # of hallucinated.png
+
+
+def main() -> None:
+    """Entry point: errors that the user can mend are one line and exit status 1."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        app()
+    except FacehalError as error:
+        print(f"facehal: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("facehal: stopped; what was finished is kept", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.callback()
+def options(
+    weights_dir: Annotated[
+        Path | None,
+        typer.Option(help="Folder of published weights, instead of $FACEHAL_WEIGHTS."),
+    ] = None,
+) -> None:
+    """Hallucinate context and background around a face mask (WACV 2020)."""
+    if weights_dir is not None:
+        os.environ["FACEHAL_WEIGHTS"] = str(weights_dir)
+
+
+def _import_keras() -> None:
+    """Imports Keras and its backend, keeping back what TensorFlow prints at every start.
+
+    Those lines are written below Python, before any log level applies. They are shown where the
+    import fails.
+    """
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        stderr = os.dup(2)
+        os.dup2(sink.fileno(), 2)
+        try:
+            importlib.import_module("keras")
+        except BaseException:
+            sink.seek(0)
+            os.write(stderr, sink.read())
+            raise
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+
+
+@app.command()
+def preprocess(
+    raw: Annotated[Path, typer.Argument(help="Folder of photos, flat or a folder per subject.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the aligned faces and manifest.csv.")],
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: the cores.")
+    ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(help="CSV with the 68 points of every photo; then dlib is not needed."),
+    ] = None,
+) -> None:
+    """Photos → aligned 128×128 faces, masks' landmarks and a contact sheet. Can be interrupted."""
+    from facehal.faces.preprocess import preprocess as run
+
+    summary = run(raw, out, workers=workers, landmarks=landmarks)
+    print(summary)
+    if summary.ok == 0:
+        raise FacehalError(f"{raw}: no photo gave a face; {out / 'manifest.csv'} says why")
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
+    count: Annotated[int, typer.Option(min=1, help="Variations to make.")] = 100,
+    portraits: Annotated[bool, typer.Option(help="The two portraits themselves instead.")] = False,
+) -> None:
+    """Two public-domain portraits, or a hundred variations of them to try the package on."""
+    from facehal.faces.samples import portraits as originals
+    from facehal.faces.samples import write_samples
+    from facehal.images import write_png
+
+    if portraits:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, picture in originals().items():
+            write_png(out / f"{name}.png", picture)
+        return
+    paths = write_samples(out, count, progress=True)
+    print(
+        f"{len(paths)} variations of two public-domain portraits in {out}: a sample to try the "
+        "commands on, too few to learn from. Put photos of your own into data/raw/ instead."
+    )
+
+
+@app.command()
+def lfw(
+    out: Annotated[Path, typer.Argument(help="Folder for the photos.")],
+    archive: Annotated[
+        Path | None, typer.Option(help="lfw-funneled.tgz, if you have it already.")
+    ] = None,
+) -> None:
+    """Labeled Faces in the Wild: download (243 MB, can be interrupted), check and unpack."""
+    from facehal.data.lfw import fetch
+
+    print(f"{fetch(out, archive)} photos in {out}")
+
+
+@train_app.command("cascaded")
+def train_cascaded(
+    data: Annotated[Path, typer.Option(help="Folder that preprocess wrote.")],
+    out: Annotated[Path, typer.Option(help="Run folder; new, or with --resume.")],
+    config: Annotated[Path, typer.Option(help="Experiment file (YAML); see experiments/.")],
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the file's.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after this time, everything written.")
+    ] = None,
+) -> None:
+    """The cascade: all five blocks in one step (section 3.1)."""
+    _import_keras()
+    from facehal.config import load_config, replace_training
+    from facehal.training.run import Run
+
+    experiment = load_config(config)
+    if epochs is not None:
+        experiment = replace_training(experiment, epochs=epochs)
+    path = Run(experiment, data, out, resume=resume, limit=limit, max_minutes=max_minutes).fit()
+    print(f"{path}: trained; previews in {out / 'previews'}")
+
+
+@app.command()
+def hallucinate(
+    photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
+) -> None:
+    """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
+
+    Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv.
+    """
+    _import_keras()
+    from tqdm import tqdm
+
+    from facehal.hallucinator import AlignedFace, load
+    from facehal.images import contact_sheet, list_images, write_png
+
+    files = list_images(photos)
+    if not files:
+        raise FacehalError(f"{photos[0]}: no pictures in it; name photos or a folder of photos")
+    hallucinator = load(model)
+    found: list[tuple[Path, AlignedFace]] = []
+    skipped: list[tuple[Path, str]] = []
+    names = picture_names(files)
+    rows: list[list] = []
+    labels: list[str] = []
+
+    def flush() -> None:
+        if not found:
+            return
+        import numpy as np
+
+        outputs = hallucinator.from_masks(
+            np.stack([f.masked for _, f in found]),
+            np.stack([f.mask for _, f in found]),
+            all_resolutions=True,
+        )
+        assert isinstance(outputs, dict)
+        labels[:] = ["original", "face mask", *map(str, outputs)]
+        for index, (file, face) in enumerate(found):
+            pictures = [pictures[index] for pictures in outputs.values()]
+            write_png(out / "pictures" / names[file], pictures[-1])
+            if len(rows) < SHEET_ROWS:
+                rows.append([face.face, face.masked, *pictures])
+        found.clear()
+
+    try:
+        for file in tqdm(files, unit="photo", disable=len(files) < 2):
+            try:
+                found.append((file, hallucinator.prepare(file)))
+            except FacehalError as error:
+                skipped.append((file, str(error)))
+                tqdm.write(f"skipped: {error}", file=sys.stderr)
+            if len(found) == 32:
+                flush()
+        flush()
+        if rows:
+            write_png(out / "hallucinated.png", contact_sheet(rows, labels=labels))
+        if skipped:
+            out.mkdir(parents=True, exist_ok=True)
+            with open(out / "skipped.csv", "w", newline="", encoding="utf-8") as stream:
+                csv.writer(stream).writerows([("file", "reason"), *skipped])
+    except OSError as error:
+        raise FacehalError(f"{out}: cannot be written ({error.strerror or error})") from error
+    done = len(files) - len(skipped)
+    if done == 0:
+        raise FacehalError(f"none of {len(files)} photos could be used; see {out / 'skipped.csv'}")
+    print(f"{done} of {len(files)} photos hallucinated: {out / 'hallucinated.png'}")
+
+
+def picture_names(files: list[Path]) -> dict[Path, str]:
+    """An output name for every photo, the stem alone where that is unique."""
+    names: dict[Path, str] = {}
+    for file in files:
+        name, number = file.stem, 1
+        while f"{name}.png" in names.values():
+            number += 1
+            name = f"{file.stem}_{number}"
+        names[file] = f"{name}.png"
+    return names
+
+
+METRICS_HELP = (
+    "Comma-separated: match, ssim, fid, pieapp, lpips, match_dlib, frechet_dlib, l1. Default: all; "
+    "those whose weights are missing then say so in the table."
+)
+
+
+def _names(metrics: str | None) -> list[str] | None:
+    return None if metrics is None else [name.strip() for name in metrics.split(",")]
+
+
+@evaluate_app.command("table1")
+def evaluate_table1(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MODEL or NAME=FOLDER_OF_PICTURES; may be repeated."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Prepared training faces, for the reference rows.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use only the first faces.")] = None,
+) -> None:
+    """Table 1 and Figure 5: any systems beside the reference rows and the paper's numbers."""
+    _import_keras()
+    from facehal.evaluation.table1 import table1
+
+    systems: dict[str, str] = {}
+    for item in system or ["cascaded=compact"]:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise FacehalError(f"--system {item}: write NAME=MODEL or NAME=FOLDER_OF_PICTURES")
+        if name in systems:
+            raise FacehalError(f"--system {item}: the name {name} is taken by {systems[name]}")
+        systems[name] = value
+    path = table1(data, systems, out, training=train, metrics=_names(metrics), limit=limit)
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'figure5.png'}")
+
+
+@evaluate_app.command("pairs")
+def evaluate_pairs(
+    original: Annotated[Path, typer.Option(help="Folder of real pictures.")],
+    hallucinated: Annotated[Path, typer.Option(help="Folder of pictures with the same names.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
+) -> None:
+    """The metrics of any two folders of pictures with the same names."""
+    _import_keras()
+    from facehal.evaluation.table1 import pairs
+
+    path = pairs(original, hallucinated, out, metrics=_names(metrics))
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+
+
+@evaluate_app.command("verification")
+def evaluate_verification(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Option(help="Folder for verification.md and .json.")],
+    descriptor: Annotated[
+        str, typer.Option(help="resnet50_256d (the paper's) or dlib_resnet.")
+    ] = "resnet50_256d",
+    scoring: Annotated[
+        str, typer.Option(help="pearson (the paper's), cosine, euclid.")
+    ] = "pearson",
+) -> None:
+    """All against all: TPR at fixed FPRs (section 4.4)."""
+    _import_keras()
+    from facehal.evaluation.verification import verify
+
+    path = verify(data, out, descriptor=descriptor, scoring=scoring)
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Every file by name: what it is for, its licence, here or missing."""
+    from facehal.weights import store
+
+    for row in store.status():
+        entry = row.entry
+        state = str(row.path) if row.present else "missing"
+        print(f"{entry.name:16}{entry.what}\n{'':16}{entry.licence}; {state}")
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="See `facehal weights list`.")]) -> None:
+    """Fetch a file from its publisher, check it and convert it. A broken download goes on."""
+    from facehal.weights import store
+
+    print(store.get(name))
+
+
+@weights_app.command("import")
+def weights_import(
+    name: Annotated[str, typer.Argument(help="See `facehal weights list`.")],
+    file: Annotated[Path, typer.Argument(help="The publisher's file, or a converted one.")],
+) -> None:
+    """Take a file that you have already."""
+    from facehal.weights import store
+
+    print(store.import_file(name, file))
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, backend, GPU, dlib and its model files, weights: here or missing."""
+    _import_keras()
+    from facehal.doctor import report
+
+    lines, healthy = report()
+    print("\n".join(lines))
+    if not healthy:
+        raise FacehalError("something that every command needs is missing (marked ✗ above)")

@@ -1,0 +1,120 @@
+"""The command as a user runs it: real processes, their exit status and what they print."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from facehal.cli import picture_names
+from facehal.images import read_image, write_png
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def facehal(*words, **environment) -> subprocess.CompletedProcess:
+    code = "from facehal.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "COLUMNS": "120", **environment},
+    )
+
+
+def one_line(done: subprocess.CompletedProcess) -> str:
+    """The last line on stderr of a command that failed as it should."""
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory, astronaut):
+    folder = tmp_path_factory.mktemp("photos")
+    write_png(folder / "collins.png", astronaut)
+    write_png(folder / "grey.png", np.full((64, 64, 3), 128, np.uint8))
+    (folder / "text.jpg").write_text("not a picture")
+    return folder
+
+
+def test_help_lists_every_verb():
+    done = facehal("--help")
+    assert done.returncode == 0
+    for verb in ("preprocess", "train", "hallucinate", "weights", "doctor", "sample"):
+        assert verb in done.stdout
+
+
+def test_hallucinate_skips_what_it_cannot_use_and_goes_on(photos, tmp_path):
+    done = facehal("hallucinate", photos, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 photos hallucinated" in done.stdout
+    assert read_image(tmp_path / "out/pictures/collins.png").shape == (128, 128, 3)
+    # original, face mask and five resolutions beside each other
+    sheet = read_image(tmp_path / "out/hallucinated.png")
+    assert sheet.shape[1] >= 7 * 128
+    skipped = pd.read_csv(tmp_path / "out/skipped.csv")
+    assert sorted(Path(file).name for file in skipped["file"]) == ["grey.png", "text.jpg"]
+
+
+def test_hallucinate_fails_where_nothing_could_be_used(photos, tmp_path):
+    line = one_line(facehal("hallucinate", photos / "grey.png", "--out", tmp_path / "out"))
+    assert "none of 1 photos" in line
+    assert "no such file" in one_line(facehal("hallucinate", tmp_path / "gone", "--out", tmp_path))
+    line = one_line(facehal("hallucinate", photos, "--out", tmp_path, "--model", "nobody"))
+    assert "nobody" in line
+
+
+def test_sample_preprocess_train_and_hallucinate_hang_together(tmp_path):
+    """The whole way of a newcomer, with a model of the tiny size."""
+    assert facehal("sample", tmp_path / "raw", "--count", 12).returncode == 0
+    done = facehal("preprocess", tmp_path / "raw", tmp_path / "faces", "--workers", 1)
+    assert done.returncode == 0 and "12 of 12 photos gave a face" in done.stdout
+    words = ["train", "cascaded", "--data", tmp_path / "faces", "--out", tmp_path / "run"]
+    words += ["--config", ROOT / "experiments/tiny.yaml", "--epochs", 1]
+    done = facehal(*words)
+    assert done.returncode == 0, done.stderr
+    for name in ("model.keras", "history.csv", "config.yaml", "environment.json"):
+        assert (tmp_path / "run" / name).is_file()
+    assert "add --resume" in one_line(facehal(*words))
+    words = ["hallucinate", tmp_path / "raw/Grace_Hopper", "--out", tmp_path / "out", "--model"]
+    done = facehal(*words, tmp_path / "run/model.keras")
+    assert "6 of 6 photos hallucinated" in done.stdout, done.stderr
+    assert len(list((tmp_path / "out/pictures").glob("*.png"))) == 6
+
+
+def test_errors_of_training_are_one_line(tmp_path):
+    words = ["train", "cascaded", "--data", tmp_path, "--out", tmp_path / "run", "--config"]
+    assert "no.yaml" in one_line(facehal(*words, tmp_path / "no.yaml"))
+    (tmp_path / "odd.yaml").write_text("training: {batchsize: 3}")
+    assert "unknown name 'batchsize'" in one_line(facehal(*words, tmp_path / "odd.yaml"))
+    tiny = ROOT / "experiments/tiny.yaml"
+    assert "manifest" in one_line(facehal(*words, tiny))
+
+
+def test_weights_list_says_what_is_missing(tmp_path):
+    done = facehal("weights", "list", FACEHAL_WEIGHTS=str(tmp_path))
+    assert done.returncode == 0
+    assert "alexnet" in done.stdout and "missing" in done.stdout
+    named = facehal("--weights-dir", tmp_path, "weights", "list", FACEHAL_WEIGHTS="elsewhere")
+    assert named.stdout == done.stdout
+    line = one_line(facehal("weights", "import", "alexnet", tmp_path / "no.npz"))
+    assert "no such file" in line
+    assert "no weights are called" in one_line(facehal("weights", "get", "resnet"))
+
+
+def test_doctor_reports_what_is_here(tmp_path):
+    done = facehal("doctor", FACEHAL_WEIGHTS=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    for text in ("Keras backend", "GPU", "dlib_landmarks", "shipped models: compact", "vgg_face"):
+        assert text in done.stdout
+
+
+def test_output_names_never_collide():
+    files = [Path("a/x.jpg"), Path("b/x.png"), Path("x_2.jpg")]
+    names = picture_names(files)
+    assert len(set(names.values())) == 3
