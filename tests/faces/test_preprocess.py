@@ -294,7 +294,9 @@ def test_script_without_main_guard_is_told(samples, tmp_path):
         timeout=60,
     )
     assert process.returncode != 0
-    assert process.stderr.strip().splitlines()[-1].startswith("facehal.errors.DataError: a worker")
+    # Not the last line: Python's own resource tracker may warn after it.
+    lines = process.stderr.splitlines()
+    assert any(line.startswith("facehal.errors.DataError: a worker") for line in lines)
 
 
 def test_torn_journal_is_mended(samples, prepared, tmp_path):
