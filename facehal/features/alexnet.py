@@ -39,6 +39,8 @@ def AlexNet(weights: str | None = "alexnet", name: str = "alexnet") -> keras.Mod
             x = keras.layers.MaxPooling2D(3, 2, dtype="float32", name=f"pool{number - 1}")(x)
         # Around a stride of one, "same" pads evenly, and a fused padding is faster.
         even: dict[str, Any] = {"padding": "valid" if stride > 1 else "same"}
+        if weights is not None:  # JAX would take seconds to draw what is overwritten
+            even["kernel_initializer"] = "zeros"
         if stride > 1:
             x = keras.layers.ZeroPadding2D(pad, dtype="float32", name=f"pad{number}")(x)
         x = keras.layers.Conv2D(

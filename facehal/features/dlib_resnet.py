@@ -49,8 +49,12 @@ def DlibResNet(weights: str | None = "dlib_resnet", name: str = "dlib_resnet") -
     Raises:
         WeightsError: the file is not on this machine, or is not dlib's.
     """
+    # JAX would take seconds to draw what is overwritten.
+    start = "glorot_uniform" if weights is None else "zeros"
     x = picture = keras.Input((CHIP, CHIP, 3), dtype="float32")
-    x = keras.layers.Conv2D(32, 7, 2, activation="relu", dtype="float32", name="stem")(x)
+    x = keras.layers.Conv2D(
+        32, 7, 2, activation="relu", kernel_initializer=start, dtype="float32", name="stem"
+    )(x)
     x = keras.layers.MaxPooling2D(3, 2, dtype="float32", name="pool")(x)
     for index, (stride, filters) in enumerate(convert.DLIB_BLOCKS):
         shortcut = x
@@ -62,15 +66,23 @@ def DlibResNet(weights: str | None = "dlib_resnet", name: str = "dlib_resnet") -
             stride,
             padding="same" if stride == 1 else "valid",
             activation="relu",
+            kernel_initializer=start,
             dtype="float32",
             name=f"block{index}a",
         )(x)
-        x = keras.layers.Conv2D(filters, 3, padding="same", dtype="float32", name=f"block{index}b")(
-            x
-        )
+        x = keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            kernel_initializer=start,
+            dtype="float32",
+            name=f"block{index}b",
+        )(x)
         x = ops.relu(_fill(x, shortcut) + _fill(shortcut, x))
     x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="mean")(x)
-    x = keras.layers.Dense(SIZE, use_bias=False, dtype="float32", name="descriptor")(x)
+    x = keras.layers.Dense(
+        SIZE, use_bias=False, kernel_initializer=start, dtype="float32", name="descriptor"
+    )(x)
     model = keras.Model(picture, x, name=name)
     model.trainable = False
     if weights is not None:

@@ -66,6 +66,8 @@ def VggFace(
     """
     # First, so that missing weights cost no time.
     arrays = store.load(weights, convert.vgg_face_shapes(channels, features)) if weights else {}
+    # Drawing what is overwritten takes seconds.
+    start = "zeros" if weights else "glorot_uniform"
     picture = keras.Input((None, None, 3), dtype="float32")
     x = _Prepare(dtype="float32", name="prepare")(picture)
     for stage, count in enumerate(convert.VGG_FACE_CONVOLUTIONS, start=1):
@@ -75,14 +77,21 @@ def VggFace(
                 3,
                 padding="same",
                 activation="relu",
+                kernel_initializer=start,
                 dtype="float32",
                 name=f"conv{stage}_{number}",
             )(x)
         x = keras.layers.MaxPooling2D(2, dtype="float32", name=f"pool{stage}")(x)
     x = keras.layers.Flatten(dtype="float32", name="flat")(x)
-    x = keras.layers.Dense(features, activation="relu", dtype="float32", name="fc6")(x)
     x = keras.layers.Dense(
-        features, activation="relu" if relu else None, dtype="float32", name="fc7"
+        features, activation="relu", kernel_initializer=start, dtype="float32", name="fc6"
+    )(x)
+    x = keras.layers.Dense(
+        features,
+        activation="relu" if relu else None,
+        kernel_initializer=start,
+        dtype="float32",
+        name="fc7",
     )(x)
     model = keras.Model(picture, x, name=name)
     model.trainable = False

@@ -47,14 +47,14 @@ class Objective:
         names = ["pixel"]
         if self._perceptual_at(resolution):
             names.append("perceptual")
-        if self._adversarial_at(resolution):
+        if self.adversarial_at(resolution):
             names.append("adversarial")
         if self._identity_at(resolution):
             names.append("identity")
         if self.config.total_variation:
             names.append("total_variation")
         names.append("generator")
-        if self._adversarial_at(resolution):
+        if self.adversarial_at(resolution):
             names += ["discriminator", "real_probability", "fake_probability"]
         return tuple(names)
 
@@ -64,7 +64,8 @@ class Objective:
     def _identity_at(self, resolution: int) -> bool:
         return self.identity is not None and resolution >= self.config.identity_from
 
-    def _adversarial_at(self, resolution: int) -> bool:
+    def adversarial_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution need a discriminator."""
         return bool(self.config.adversarial) and resolution >= self.config.adversarial_from
 
     def __call__(self, target, output, discriminator, detached_discriminator) -> BlockLosses:
@@ -83,7 +84,7 @@ class Objective:
         if self.lpips is not None and resolution >= config.perceptual_from:
             report["perceptual"] = ops.mean(self.lpips(target, output))
             total += config.perceptual * report["perceptual"]
-        if self._adversarial_at(resolution):
+        if self.adversarial_at(resolution):
             report["adversarial"] = terms.adversarial(detached_discriminator(output))
             total += config.adversarial * report["adversarial"]
         if self.identity is not None and resolution >= config.identity_from:
@@ -95,7 +96,7 @@ class Objective:
         report["generator"] = total
 
         discriminator_loss = ops.zeros(())
-        if self._adversarial_at(resolution):
+        if self.adversarial_at(resolution):
             real = discriminator(target)
             fake = discriminator(ops.stop_gradient(output))
             discriminator_loss = terms.discriminator_real(

@@ -1,5 +1,7 @@
 """The cascade of GAN blocks (section 3.1, figure 2): what is saved, and what trains it."""
 
+from functools import partial
+
 import keras
 from keras import ops
 
@@ -123,6 +125,7 @@ class CascadeTrainer(keras.Model):
         network = config.network
         self.config = config
         self.resolutions = network.resolutions
+        objective = self.objective = Objective(config.loss)
         with precision(config.training.precision):
             self.cascade = Cascade(
                 network.base,
@@ -132,13 +135,19 @@ class CascadeTrainer(keras.Model):
                 network.end_to_end,
                 name="cascade",
             )
-            self.discriminators = [build_discriminator(n, network) for n in self.resolutions]
-        self.objective = Objective(config.loss)
+            self.discriminators = [
+                build_discriminator(n, network)
+                for n in self.resolutions
+                if objective.adversarial_at(n)
+            ]
         names = [f"{n}/{term}" for n in self.resolutions for term in self.objective.names(n)]
         self.report = LossReport(tuple(names))
         self.built = True
         optimizer = build_optimizer(config.training, total_steps)
-        self.compile(optimizer=optimizer, jit_compile=resolve_jit(jit_compile))
+        jit = resolve_jit(jit_compile)
+        if not jit:
+            skip_graph_rewriting()
+        self.compile(optimizer=optimizer, jit_compile=jit)
         optimizer.build_for(
             self.cascade.trainable_variables,
             [v for d in self.discriminators for v in d.trainable_variables],
@@ -163,15 +172,14 @@ class CascadeTrainer(keras.Model):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """The sum of every block's losses (equation 6 and LSGAN); also fills the report."""
         total, report = 0.0, {}
+        networks = {network.resolution: network for network in self.discriminators}
         for index, size in enumerate(self.resolutions):
-            network = self.discriminators[index]
+            network = networks.get(size)
             losses = self.objective(
                 y_pred["targets"][index],
                 y_pred["outputs"][index],
-                discriminator=lambda pictures, network=network: network(
-                    pictures, training=training
-                ),
-                detached_discriminator=detached(network),
+                discriminator=network and partial(network, training=training),
+                detached_discriminator=network and detached(network),
             )
             total += losses.generator + losses.discriminator
             report.update({f"{size}/{name}": value for name, value in losses.report.items()})
@@ -194,7 +202,7 @@ class CascadeTrainer(keras.Model):
         """
         values = {id(v): v for v in self.cascade.variables}
         if self.optimizer.use_ema and int(self.optimizer.iterations.numpy()) > 0:
-            averages = self.optimizer._model_variables_moving_average
+            averages = self.optimizer.averages()
             for variable, average in zip(self.trainable_variables, averages, strict=True):
                 values[id(variable)] = average
         for theirs, ours in zip(cascade.variables, self.cascade.variables, strict=True):
@@ -210,3 +218,13 @@ def resolve_jit(choice: bool | str) -> bool:
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
+
+
+def skip_graph_rewriting() -> None:
+    """Keeps TensorFlow from rewriting plain graphs, for this process.
+
+    For a whole training step that takes seven seconds of the first one and makes none faster.
+    """
+    import tensorflow as tf
+
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})

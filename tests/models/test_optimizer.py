@@ -20,7 +20,7 @@ def test_momentum_grows_to_its_full_value():
         # The first value is taken as it is.
         momentum = min(0.5, (1 + step) / (10 + step)) if step else 0.0
         average = momentum * average + (1 - momentum) * model.get_weights()[0]
-        ours = optimizer._model_variables_moving_average[0]
+        ours = optimizer.averages()[0]
         np.testing.assert_allclose(keras.ops.convert_to_numpy(ours), average, rtol=1e-5)
     assert optimizer.ema_momentum == 0.5
 
