@@ -314,6 +314,28 @@ def evaluate_verification(
     print(path)
 
 
+@evaluate_app.command("nearest")
+def evaluate_nearest(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    subject: Annotated[str, typer.Option(help="A person, as in the manifest.")],
+    out: Annotated[Path, typer.Option(help="Folder for nearest.md, .json and .png.")],
+    descriptor: Annotated[
+        str, typer.Option(help="vgg_face_hypercolumn (the paper's), vgg_face, dlib_resnet, ….")
+    ] = "vgg_face_hypercolumn",
+    count: Annotated[int, typer.Option(min=1, help="People to list.")] = 10,
+    min_photos: Annotated[int, typer.Option(min=1, help="Only people of so many photos.")] = 1,
+) -> None:
+    """Who of a set looks most like one person: the pair of the face swap (section 4.2)."""
+    _import_keras()
+    from facehal.evaluation.subjects import nearest_subjects
+
+    path = nearest_subjects(
+        data, subject, out, descriptor=descriptor, count=count, min_photos=min_photos
+    )
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'nearest.png'}")
+
+
 @weights_app.command("list")
 def weights_list() -> None:
     """Every file by name: what it is for, its licence, here or missing."""

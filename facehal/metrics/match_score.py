@@ -7,16 +7,24 @@ from typing import Any
 
 import numpy as np
 
-from facehal.features import dlib_resnet, resnet50
+from facehal.features import dlib_resnet, resnet50, vgg_face
 from facehal.metrics import MetricError, checked, checked_pairs, in_batches
 from facehal.weights import store
 
-DESCRIPTORS = ("resnet50_256d", "dlib_resnet")
-"""The paper's (VGGFace2's ResNet-50, 256-D), and dlib's (128-D), which every install has.
+DESCRIPTORS = {
+    "resnet50_256d": "resnet50_256d",
+    "dlib_resnet": "dlib_resnet",
+    "vgg_face": "vgg_face",
+    "vgg_face_fc6": "vgg_face",
+    "vgg_face_hypercolumn": "vgg_face",
+}
+"""Name of a descriptor: name of its weights.
 
-Two different descriptors: their scores cannot be compared with each other. dlib's was trained by
-Euclidean distance and its values share a mean of their own, so that strangers correlate too: over
-80 press photos of 40 people, 0.85 on average, and 0.95 two photos of one person.
+The paper's (VGGFace2's ResNet-50, 256-D), dlib's (128-D), which every install has, and VGG-Face's
+fc7, fc6 (4096-D) and mean hypercolumn (section 4.2, 1472-D). Scores of different descriptors cannot
+be compared with each other. dlib's was trained by Euclidean distance and its values share a mean of
+their own, so that strangers correlate too: over 80 press photos of 40 people, 0.85 on average, and
+0.95 two photos of one person.
 """
 
 
@@ -58,7 +66,7 @@ def describe(
 
     Args:
         images: faces as `facehal.faces.alignment` cuts them.
-        descriptor: one of `DESCRIPTORS`; d is 256 and 128.
+        descriptor: one of `DESCRIPTORS`, which gives d.
         batch_size: pictures at a time.
         progress: draw a bar on standard error.
 
@@ -71,7 +79,7 @@ def describe(
     images = checked(images)
     if images.shape[1] != images.shape[2]:
         raise MetricError(f"aligned faces are square, not {images.shape[1]}x{images.shape[2]}")
-    network = _network(descriptor, store.path(descriptor))
+    network = _network(descriptor, store.path(DESCRIPTORS[descriptor]))
     return in_batches(network, images, batch_size=batch_size, progress=progress, label=descriptor)
 
 
@@ -116,5 +124,11 @@ def _network(descriptor: str, file: Path) -> Callable[[np.ndarray], Any]:
     if descriptor == "dlib_resnet":
         dlib = dlib_resnet.DlibResNet()
         return lambda faces: dlib(dlib_resnet.aligned_chip(faces), training=False)
-    network = resnet50.ResNet50()
-    return lambda faces: network(faces, training=False)
+    networks: dict[str, Callable[[], Any]] = {
+        "resnet50_256d": resnet50.ResNet50,
+        "vgg_face": vgg_face.VggFace,
+        "vgg_face_fc6": lambda: vgg_face.taps(vgg_face.VggFace(), ["fc6"]),
+        "vgg_face_hypercolumn": lambda: vgg_face.mean_hypercolumn(vgg_face.VggFace()),
+    }
+    model = networks[descriptor]()
+    return lambda faces: model(faces, training=False)

@@ -8,10 +8,12 @@ import pytest
 
 from facehal.data.manifest import load_faces
 from facehal.errors import DataError, FacehalError, WeightsError
+from facehal.evaluation.subjects import nearest_subjects
 from facehal.evaluation.systems import Faces, face_mask
 from facehal.evaluation.table1 import PAPER, REFERENCES, pairs, table1
 from facehal.evaluation.verification import verify
 from facehal.images import read_image, write_png
+from facehal.metrics.match_score import describe
 from facehal.metrics.ssim import ssim
 
 
@@ -113,3 +115,20 @@ def test_verification_of_two_people(sample_data, tmp_path):
     assert found["genuine_pairs"] + found["impostor_pairs"] == n * (n - 1) // 2
     # Two portraits in variations: dlib tells the two people apart.
     assert {p["wanted_fpr"]: p["tpr"] for p in found["points"]}[0.1] > 0.9
+
+
+def test_nearest_subjects(sample_data, tmp_path):
+    """Of two people the person is nearest to itself, the other follows; means by hand."""
+    faces = Faces.load(sample_data)
+    one, other = np.unique(faces.subjects)
+    path = nearest_subjects(sample_data, str(other), tmp_path, descriptor="dlib_resnet")
+    found = json.loads(path.with_suffix(".json").read_text())["nearest"]
+    assert [row["subject"] for row in found] == [other, one]
+    assert sum(row["photos"] for row in found) == len(faces.names)
+    descriptors = describe(faces.originals, "dlib_resnet")
+    means = [descriptors[faces.subjects == name].mean(0) for name in (one, other)]
+    assert found[0]["distance"] == 0
+    np.testing.assert_allclose(found[1]["distance"], np.linalg.norm(means[0] - means[1]), rtol=1e-4)
+    assert read_image(tmp_path / "nearest.png").shape[0] > 2 * 128
+    with pytest.raises(DataError, match="no face of 'Nobody'"):
+        nearest_subjects(sample_data, "Nobody", tmp_path, descriptor="dlib_resnet")

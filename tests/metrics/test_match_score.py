@@ -1,12 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from facehal.errors import WeightsError
+from facehal.features import vgg_face
 from facehal.features.dlib_resnet import DlibResNet, aligned_chip
 from facehal.features.resnet50 import ResNet50
 from facehal.metrics import MetricError
-from facehal.metrics.match_score import describe, match_score, pearson
-from facehal.weights import convert
+from facehal.metrics import match_score as match_score_module
+from facehal.metrics.match_score import DESCRIPTORS, describe, match_score, pearson
+from facehal.weights import convert, store
 
 
 def test_pearson_equal_to_numpy() -> None:
@@ -87,8 +91,10 @@ def test_missing_weights_are_never_replaced_by_another_descriptor(
     faces, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("FACEHAL_WEIGHTS", str(tmp_path))
-    with pytest.raises(WeightsError, match="resnet50_256d"):
-        match_score(faces, faces)
+    for descriptor, weights in DESCRIPTORS.items():
+        if descriptor != "dlib_resnet":  # comes with pip
+            with pytest.raises(WeightsError, match=f"facehal weights get {weights}"):
+                describe(faces, descriptor)
 
 
 def test_the_papers_descriptor(faces, install) -> None:
@@ -100,3 +106,21 @@ def test_the_papers_descriptor(faces, install) -> None:
     np.testing.assert_allclose(describe(a), theirs[0], rtol=1e-4, atol=1e-5 * theirs[0].max())
     np.testing.assert_allclose(match_score(a, b), pearson(*theirs), atol=1e-5)
     np.testing.assert_allclose(match_score(a, b, batch_size=2), match_score(a, b), atol=1e-5)
+
+
+def test_vgg_faces_descriptors(faces, monkeypatch) -> None:
+    """Each is its layer's; the network is a slim one, for the real one holds half a gigabyte."""
+    slim = vgg_face.VggFace(None, channels=(2, 3, 4, 5, 6), features=7)
+    monkeypatch.setattr(vgg_face, "VggFace", lambda: slim)
+    monkeypatch.setattr(store, "path", lambda name: Path(name))
+    match_score_module._network.cache_clear()
+    layers = {"vgg_face": ["fc7"], "vgg_face_fc6": ["fc6"]}
+    for descriptor, names in layers.items():
+        expected = np.asarray(vgg_face.taps(slim, names)(faces[:3], training=False))
+        np.testing.assert_allclose(describe(faces[:3], descriptor), expected, atol=1e-6)
+    hypercolumn = describe(faces[:3], "vgg_face_hypercolumn")
+    assert hypercolumn.shape == (3, 2 + 3 + 4 + 5 + 6)
+    maps = vgg_face.taps(slim, vgg_face.HYPERCOLUMN)(faces[:3], training=False)
+    expected = np.concatenate([np.asarray(m).mean((1, 2)) for m in maps], axis=1)
+    np.testing.assert_allclose(hypercolumn, expected, rtol=1e-5, atol=1e-6)
+    match_score_module._network.cache_clear()
