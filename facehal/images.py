@@ -1,7 +1,6 @@
 """Reading, writing and laying out picture files. Pictures are (H, W, 3) RGB, uint8 or [0, 1]."""
 
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 
 from facehal.errors import ImageError
+from facehal.files import write_bytes
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -145,28 +145,6 @@ def resize(image: np.ndarray, size: int | tuple[int, int]) -> np.ndarray:
     return cv2.resize(
         image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file whole or not at all, making its folder; OSError as from `open`."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        # mkstemp makes private files; a result is as readable as any file of its user.
-        os.chmod(name, 0o666 & ~_umask())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:

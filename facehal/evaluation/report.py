@@ -10,25 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from facehal.errors import FacehalError
 from facehal.evaluation.measures import Cell, Measure
 from facehal.evaluation.systems import Faces
-from facehal.images import contact_sheet, write_bytes, write_png
-from facehal.training.run import environment
+from facehal.files import write_text
+from facehal.images import contact_sheet, write_png
+from facehal.training.provenance import environment
 
 Rows = dict[str, dict[str, Cell]]
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or not at all.
-
-    Raises:
-        FacehalError: it cannot be written.
-    """
-    try:
-        write_bytes(path, text.encode("utf-8"))
-    except OSError as error:
-        raise FacehalError(f"{path}: cannot be written ({error.strerror or error})") from error
 
 
 def _csv(rows: list[list]) -> str:

@@ -18,7 +18,7 @@ from facehal.evaluation.systems import (
     system,
 )
 from facehal.images import list_images, read_image, to_float
-from facehal.training.run import data_hash
+from facehal.training.provenance import data_hash
 
 # Table 1 of the paper, on its own alignment and photos of LFW.
 PAPER = {

@@ -11,7 +11,7 @@ from facehal.evaluation import report
 from facehal.evaluation.systems import Faces
 from facehal.metrics.match_score import describe
 from facehal.metrics.verification import verification
-from facehal.training.run import data_hash, environment
+from facehal.training.provenance import data_hash, environment
 
 FPRS = (0.001, 0.01, 0.1)  # the paper reports 0.01
 

@@ -33,12 +33,12 @@ from tqdm.auto import tqdm
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE, align, eye_distance
 from facehal.faces.landmarks import LandmarkDetector
+from facehal.files import write_bytes
 from facehal.images import (
     contact_sheet,
     decode_image,
     list_images,
     read_image,
-    write_bytes,
     write_png,
 )
 from facehal.weights import store

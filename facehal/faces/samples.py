@@ -14,7 +14,8 @@ from tqdm.auto import tqdm
 
 from facehal.errors import DataError
 from facehal.faces.alignment import warp
-from facehal.images import read_image, write_bytes
+from facehal.files import write_bytes
+from facehal.images import read_image
 
 SIDE = 250
 """Width and height of a sample photo in pixels, those of LFW."""
