@@ -97,7 +97,8 @@ def test_load_model_gives_the_same_outputs(model, aligned):
     inputs = {"masked_faces": aligned.masked[None], "masks": aligned.mask[None, ..., None] * 1.0}
     ours = model.from_masks(aligned.masked[None], aligned.mask[None], all_resolutions=True)
     for name, pictures in plain.predict(inputs, verbose=0).items():
-        np.testing.assert_array_equal(pictures, ours[int(name)])
+        # Ours has batch normalisation folded into the convolutions. Achieved: 1.1e-6.
+        np.testing.assert_allclose(pictures, ours[int(name)], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("order", ["import facehal, keras", "import keras, facehal"])
