@@ -237,6 +237,29 @@ def picture_names(files: list[Path]) -> dict[Path, str]:
     return names
 
 
+@app.command()
+def augment(
+    data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],
+    model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces at a time.")] = 32,
+) -> None:
+    """A hallucinated version of every face, a folder per subject (section 4.4).
+
+    OUT/images.csv lists real and hallucinated pictures with their labels, to train a recognition
+    network on. Can be interrupted: what is there is kept.
+    """
+    _import_keras()
+    from facehal.evaluation.augment import augment as run
+
+    done = run(data, out, model, limit=limit, batch_size=batch_size)
+    print(
+        f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new; "
+        f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
+    )
+
+
 METRICS_HELP = (
     "Comma-separated: match, ssim, fid, pieapp, lpips, match_dlib, frechet_dlib, l1. Default: all; "
     "those whose weights are missing then say so in the table."

@@ -70,10 +70,28 @@ def load_faces(
     Raises:
         DataError: as `read_manifest`, or a face's file is missing, damaged or of another size.
     """
-    folder = Path(folder)
-    frame = read_manifest(folder)
+    frame = usable(read_manifest(folder), limit)
+    return *load_rows(folder, frame, progress=progress), frame
+
+
+def usable(frame: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
+    """The rows of a manifest that have a face, numbered from 0; at most the first ``limit``."""
     frame = frame[frame["status"] == "ok"].head(limit if limit is not None else len(frame))
-    frame = frame.reset_index(drop=True)
+    return frame.reset_index(drop=True)
+
+
+def load_rows(
+    folder: str | os.PathLike[str], frame: pd.DataFrame, *, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Load the faces of some rows of `usable`, for sets that do not fit into memory at once.
+
+    Returns:
+        faces (n, 128, 128, 3) uint8 RGB and masks (n, 128, 128) uint8 with 1 = face.
+
+    Raises:
+        DataError: a face's file is missing, damaged or of another size.
+    """
+    folder = Path(folder)
     faces = np.empty((len(frame), SIZE, SIZE, 3), np.uint8)
 
     def load(item: tuple[int, str]) -> None:
@@ -92,4 +110,24 @@ def load_faces(
         for _ in tqdm(loading, total=len(frame), unit="face", disable=not progress):
             pass
     points = frame[FACE_POINTS].to_numpy(np.float32).reshape(-1, 68, 2)
-    return faces, hull_masks(points, SIZE), frame
+    return faces, hull_masks(points, SIZE)
+
+
+def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prepared faces and masks for a model whose largest resolution is smaller (the tiny size).
+
+    Args:
+        faces: (n, S, S, 3) uint8.
+        masks: (n, S, S) uint8, 1 = face.
+        size: divides S. Faces become the mean over squares of S / size, masks the pixel at the
+            middle of each, so that they stay 0 and 1.
+
+    Returns:
+        (n, size, size, 3) and (n, size, size) uint8; the arrays themselves where S is ``size``.
+    """
+    step = faces.shape[1] // size
+    if step == 1:
+        return faces, masks
+    boxes = (len(faces), size, step, size, step)
+    small = faces.reshape(*boxes, 3).mean(axis=(2, 4)).round().astype(np.uint8)
+    return small, masks[:, step // 2 :: step, step // 2 :: step].copy()
