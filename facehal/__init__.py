@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hallucinator", "load"]
 __version__ = "0.1.0"
+_MODELS = ("facehal.models.cascade", "facehal.models.progressive")
 
 
 def __getattr__(name: str) -> Any:
@@ -44,13 +45,15 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
         def execute_and_register(module):
             execute(module)
             if not any(name.startswith("facehal.") for name in sys.modules):
-                importlib.import_module("facehal.models.cascade")
+                for name in _MODELS:
+                    importlib.import_module(name)
 
         spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 
 if "keras" in sys.modules:
-    importlib.import_module("facehal.models.cascade")
+    for _name in _MODELS:
+        importlib.import_module(_name)
 else:
     sys.meta_path.insert(0, _RegisterAfterKeras())

@@ -1,7 +1,8 @@
 """The numbers of an experiment: the paper's as defaults, and YAML files that say what differs.
 
 A file is a mapping of the sections below; ``extends: other.yaml`` names the file it starts from,
-``size: compact`` one of the named sizes. Unknown names are errors.
+``size: compact`` one of the named sizes, ``model: progan`` the growing network in place of the
+cascade. Unknown names are errors.
 """
 
 import contextlib
@@ -59,6 +60,7 @@ class TrainingConfig:
     """Schedule and optimisation (section 4, "Training Details")."""
 
     epochs: int = 50
+    epochs_per_stage: int = 50  # of ProGAN, in place of epochs (section 4.3)
     batch_size: int = 10
     generator_rate: float = 1e-4
     discriminator_rate: float = 2e-4
@@ -78,6 +80,7 @@ class Config:
     """One experiment."""
 
     size: str = "paper"
+    model: str = "cascaded"  # cascaded | progan (section 3.1)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -89,6 +92,8 @@ class Config:
         return plain
 
 
+MODELS = ("cascaded", "progan")
+
 _CHOICES = {
     "normalization": ("batch", "none"),
     "strides": ("pooled", "none"),
@@ -98,8 +103,8 @@ _CHOICES = {
     "precision": ("float32", "bfloat16"),
 }
 _POSITIVE = (
-    *("base", "cap", "discriminator_width", "epochs", "batch_size", "checkpoint_steps"),
-    *("generator_rate", "discriminator_rate"),
+    *("base", "cap", "discriminator_width", "epochs", "epochs_per_stage", "batch_size"),
+    *("checkpoint_steps", "generator_rate", "discriminator_rate"),
 )
 # Inclusive limits beyond "not negative".
 _LIMITS = {
@@ -162,25 +167,34 @@ def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
     """A checked configuration.
 
     Args:
-        values: ``size`` and the sections ``network``, ``loss``, ``training``; all optional.
+        values: ``size``, ``model`` and the sections ``network``, ``loss``, ``training``; all
+            optional.
         source: the file named in messages.
 
     Raises:
         ConfigError: an unknown name or an impossible value.
     """
-    unknown = sorted(set(values) - {"size", "network", "loss", "training"}, key=str)
+    unknown = sorted(set(values) - {"size", "model", "network", "loss", "training"}, key=str)
     if unknown:
         raise ConfigError(
-            f"{source}: unknown section {unknown[0]!r}; known are size, network, loss, training"
+            f"{source}: unknown section {unknown[0]!r}; known are size, model, network, loss, "
+            "training"
         )
     size = values.get("size", "paper")
     if not isinstance(size, str) or size not in SIZES:
         raise ConfigError(f"{source}: size is one of {', '.join(SIZES)}, not {size!r}")
+    model = values.get("model", "cascaded")
+    if model not in MODELS:
+        raise ConfigError(f"{source}: model is one of {', '.join(MODELS)}, not {model!r}")
+    network = {**SIZES[size], **_mapping(values, "network", source)}
+    if model == "progan" and network.get("end_to_end"):
+        raise ConfigError(
+            f"{source}: end_to_end joins the blocks of a cascade; progan has one at a time"
+        )
     return Config(
         size=size,
-        network=_section(
-            NetworkConfig, {**SIZES[size], **_mapping(values, "network", source)}, source
-        ),
+        model=model,
+        network=_section(NetworkConfig, network, source),
         loss=_section(LossConfig, _mapping(values, "loss", source), source),
         training=_section(TrainingConfig, _mapping(values, "training", source), source),
     )
@@ -197,7 +211,9 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         line = " ".join(str(error).split())
         raise ConfigError(f"{path}: not a YAML file ({line})") from None
     if not isinstance(values, dict):
-        raise ConfigError(f"{path}: not a mapping of sections (size, network, loss, training)")
+        raise ConfigError(
+            f"{path}: not a mapping of sections (size, model, network, loss, training)"
+        )
     parent = values.pop("extends", None)
     if parent is None:
         return values

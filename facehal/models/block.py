@@ -1,4 +1,4 @@
-"""One GAN block: a generator, its discriminator, and the step that both models share."""
+"""One GAN block: a generator, its discriminator, their optimizer, and the base of both models."""
 
 import contextlib
 import math
@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from facehal.config import NetworkConfig, TrainingConfig
+from facehal.models.pyramid import pyramid
 from facehal.networks import Discriminator, Generator
 
 
@@ -42,6 +43,42 @@ def build_discriminator(resolution: int, config: NetworkConfig) -> Discriminator
         strides=config.strides,
         name=f"discriminator_{resolution}",
     )
+
+
+class BlockModel(keras.Model):
+    """Generators of one or several blocks: what the cascade and the growing network share.
+
+    Attributes:
+        resolutions: of the blocks, lowest first.
+        generators: one a block, in the same order.
+        normalization: ``batch`` or ``none``.
+
+    A subclass sets these and gives :meth:`hallucinate` and ``get_config``. Call it with
+    ``{"masked_faces": (n, S, S, 3), "masks": (n, S, S, 1)}`` — in [0, 1], black outside the face,
+    1 = face, S at least the largest resolution — for ``{"8": (n, 8, 8, 3), …}`` in [0, 1], float32.
+    """
+
+    resolutions: tuple[int, ...]
+    generators: list[Generator]
+    normalization: str
+
+    def build(self, input_shape=None):
+        """Nothing is left to build: the constructor knows every shape."""
+
+    def call(self, inputs, training=False):
+        """All resolutions in one pass, lowest first."""
+        faces = pyramid(inputs["masked_faces"], self.resolutions)
+        masks = pyramid(inputs["masks"], self.resolutions)
+        return self.hallucinate(faces, masks, training=training)
+
+    def hallucinate(self, faces: dict, masks: dict, training=False) -> dict:
+        """Like calling the model, on pyramids ``{size: pictures}`` that were made before."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """From ``get_config``."""
+        return cls(**config)
 
 
 def detached(network: keras.Model):
@@ -175,7 +212,7 @@ class GanAdam(keras.optimizers.Adam):
 
         Keras would overwrite them with the moving averages. A run calls ``fit`` once for every
         stretch between two checkpoints and goes on from the weights; the averages are copied into
-        the saved model instead (:meth:`facehal.models.cascade.CascadeTrainer.copy_averages_to`).
+        the saved model instead (:meth:`facehal.models.trainer.GanTrainer.copy_averages_to`).
         """
 
     def get_config(self):

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from facehal.errors import TrainingError
 from facehal.images import contact_sheet, to_float, write_png
-from facehal.models.cascade import Cascade
+from facehal.models.block import BlockModel
 from facehal.training import checkpoints
 
 
@@ -68,10 +68,10 @@ class Preview:
         self.masks = masks.astype("float32")[..., None]
         self.masked = self.targets * self.masks
 
-    def write(self, cascade: Cascade, path: Path) -> None:
+    def write(self, network: BlockModel, path: Path) -> None:
         """Hallucinates and writes the grid as PNG."""
-        outputs = cascade.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
-        sizes = [str(size) for size in cascade.resolutions]  # JAX sorts them as text
+        outputs = network.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
+        sizes = [str(size) for size in network.resolutions]  # JAX sorts them as text
         columns = [self.masked, *(outputs[size] for size in sizes), self.targets]
         rows = [[column[index] for column in columns] for index in range(len(self.targets))]
         write_png(path, contact_sheet(rows, labels=["face mask", *sizes, "original"]))

@@ -26,7 +26,7 @@ def save(model: keras.Model, folder: Path, step: int, state: dict) -> Path:
 
     Args:
         model: every variable of it and of its optimizer (moving averages too) is stored.
-        state: further JSON-able values: configuration, partial sums.
+        state: further JSON-able values: configuration, stage, partial sums.
 
     Raises:
         TrainingError: the file cannot be written (disk full, no permission), or a value is not
@@ -66,20 +66,37 @@ def latest(folder: Path) -> Path | None:
     return max(folder.glob("step_*.npz"), default=None)
 
 
+@contextlib.contextmanager
+def _opened(path: Path):
+    """The stored arrays by name; whatever is wrong with the file is a TrainingError."""
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            yield stored
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise TrainingError(
+            f"{path}: not a checkpoint ({error}); delete it to go on from the one before"
+        ) from None
+
+
+def read_state(path: Path) -> dict:
+    """The state alone, to build the networks that the checkpoint belongs to.
+
+    Raises:
+        TrainingError: unreadable.
+    """
+    with _opened(path) as stored:
+        return json.loads(stored["meta"].tobytes())
+
+
 def restore(model: keras.Model, path: Path) -> dict:
     """Puts every variable back and returns the state that was stored with them.
 
     Raises:
         TrainingError: unreadable, or of other networks than ``model``.
     """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            state = json.loads(stored["meta"].tobytes())
-            arrays = {name: stored[name] for name in stored.files if name != "meta"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise TrainingError(
-            f"{path}: not a checkpoint ({error}); delete it to go on from the one before"
-        ) from None
+    with _opened(path) as stored:
+        state = json.loads(stored["meta"].tobytes())
+        arrays = {name: stored[name] for name in stored.files if name != "meta"}
     variables = _variables(model)
     shapes = {name.split(":")[0]: tuple(value.shape) for name, value in arrays.items()}
     ours = {name.split(":")[0]: tuple(v.shape) for name, v in variables.items()}

@@ -20,8 +20,12 @@ from facehal.config import Config, load_config
 from facehal.data.manifest import load_faces
 from facehal.data.pairs import Pairs, Stretch
 from facehal.errors import TrainingError
-from facehal.models.cascade import Cascade, CascadeTrainer
+from facehal.losses.objective import Objective
+from facehal.models.block import BlockModel
+from facehal.models.cascade import CascadeTrainer
+from facehal.models.progressive import ProGAN, StageTrainer
 from facehal.models.saving import save_model
+from facehal.models.trainer import GanTrainer
 from facehal.training import checkpoints
 from facehal.training.callbacks import Bar, Preview
 
@@ -73,18 +77,33 @@ def _make_folder(path: Path) -> None:
         ) from None
 
 
+def stages(config: Config) -> list[tuple[int, ...]]:
+    """The resolutions that train together, stage by stage.
+
+    A cascade has one stage with all of them, ProGAN a stage for each (figure 4).
+    """
+    sizes = config.network.resolutions
+    return [(size,) for size in sizes] if config.model == "progan" else [sizes]
+
+
 class Run:
     """One run folder.
 
     It holds ``config.yaml`` (complete), ``environment.json`` (versions, command, data hash),
     ``history.csv`` (a row per epoch), ``previews/``, ``tensorboard/``, ``checkpoints/`` and, from
-    the first checkpoint on, ``model.keras``.
+    the first checkpoint on, ``model.keras``, always the newest model.
+
+    A ProGAN trains in stages, each with networks and an optimizer of its own and a schedule of
+    ``epochs_per_stage``. The model of every finished one stays as ``stages/progan_8.keras`` …, and
+    the next grows from just that: where a moving average is kept, from the average. Epochs and
+    steps are counted through; ``history.csv`` says the ``stage`` (its resolution) in every row and
+    leaves the losses of the other resolutions empty.
 
     Args:
         config: the experiment.
         data: a folder that ``preprocess`` wrote.
         folder: the run folder; it must be new or empty unless ``resume``.
-        resume: go on from the newest checkpoint.
+        resume: go on from the newest checkpoint, in whatever stage that is.
         limit: use only the first faces (for a trial).
         max_minutes: stop after this many minutes of training with everything written, as if the
             schedule ended there (for a machine that is only lent).
@@ -95,6 +114,9 @@ class Run:
         TrainingError: the folder is in use, not writable, or belongs to another experiment.
         WeightsError: a loss needs a weight file that is not here.
     """
+
+    model: GanTrainer
+    averaged: BlockModel
 
     def __init__(
         self,
@@ -110,6 +132,7 @@ class Run:
         self.config, self.folder = config, Path(folder)
         self.checkpoint_folder = self.folder / "checkpoints"
         self.progress, self.max_minutes = progress, max_minutes
+        self.stages = stages(config)
         found = checkpoints.latest(self.checkpoint_folder)
         if resume and found is None:
             print(f"{self.folder}: no checkpoint yet, starting from the beginning")
@@ -132,20 +155,39 @@ class Run:
         self.data_hash = data_hash(faces, masks)
         _make_folder(self.folder)  # building the model takes a while: find out before
 
-        keras.utils.set_random_seed(training.seed)
-        self.model = CascadeTrainer(config, total_steps=self.total_steps)
         self.step = 0
+        self.stage = self.stage_start = 0  # index into stages; the step at which it began
         self.partial: dict[str, float] = {}  # sums over the steps of the epoch under way
         if found is not None and resume:
             self._restore(found)
+        else:
+            self._build()
         # Only now: a run that cannot start leaves no folder that looks like one in use.
         self._write_description()
         self._trim_history()
-        self.averaged = Cascade.from_config(self.model.cascade.get_config())
         count = min(training.preview_faces, len(faces))
         chosen = np.linspace(0, len(faces) - 1, count).astype(int)
         self.preview = Preview(faces[chosen], masks[chosen]) if count else None
         self.board = _Board(self.folder / "tensorboard")
+
+    def _build(self, previous: ProGAN | None = None, objective: Objective | None = None) -> None:
+        """The trainer of the present stage, with the same random weights whenever it is built."""
+        config = self.config
+        keras.utils.set_random_seed(config.training.seed + self.stage)
+        if config.model == "progan":
+            self.model = StageTrainer(
+                config, self.stage, previous, objective, total_steps=self.stage_steps
+            )
+        else:
+            self.model = CascadeTrainer(config, total_steps=self.stage_steps)
+        network = self.model.network
+        self.averaged = type(network).from_config(network.get_config())
+
+    def _grow(self) -> None:
+        """From the end of one stage to the start of the next."""
+        self.stage_start, self.stage = self.step, self.stage + 1
+        assert isinstance(self.averaged, ProGAN)
+        self._build(self.averaged, self.model.objective)
 
     def _compare_with_stored(self) -> None:
         """A resumed run keeps its experiment; only the number of epochs may change."""
@@ -153,6 +195,7 @@ class Run:
         ours = self.config.to_dict()
         for plain in (stored, ours):
             plain["training"].pop("epochs")
+            plain["training"].pop("epochs_per_stage")
         if stored != ours:
             raise TrainingError(
                 f"{self.folder}: was started with another configuration; resume with "
@@ -172,12 +215,18 @@ class Run:
         _write_text(self.folder / "environment.json", json.dumps(about, indent=2) + "\n")
 
     def _restore(self, path: Path) -> None:
-        state = checkpoints.restore(self.model, path)
+        """Builds the stage of a checkpoint and puts everything back."""
+        state = checkpoints.read_state(path)
         if state["data_sha256"] != self.data_hash:
             raise TrainingError(
                 f"{path}: was trained on other faces; prepare the same data, or start a new run"
             )
         self.step, self.partial = state["step"], state["partial"]
+        self.stage = state.get("stage", 0)  # earlier versions knew the cascade's one stage only
+        self.stage_start = state.get("stage_start", 0)
+        self._build()
+        checkpoints.restore(self.model, path)
+        self.model.copy_averages_to(self.averaged)
 
     def _trim_history(self) -> None:
         """Drops rows behind the checkpoint, or without one all of them: they come again."""
@@ -189,40 +238,78 @@ class Run:
         _write_text(history, "\n".join([head, *kept]) + "\n")
 
     @property
+    def stage_steps(self) -> int:
+        """Steps of the schedule of one stage."""
+        training = self.config.training
+        epochs = training.epochs_per_stage if self.config.model == "progan" else training.epochs
+        return epochs * self.pairs.steps_per_epoch
+
+    @property
+    def stage_end(self) -> int:
+        """The step at which the present stage ends."""
+        return self.stage_start + self.stage_steps
+
+    @property
     def total_steps(self) -> int:
-        """Steps of the whole schedule."""
-        return self.config.training.epochs * self.pairs.steps_per_epoch
+        """Steps of the whole schedule, all stages."""
+        return self.stage_end + (len(self.stages) - self.stage - 1) * self.stage_steps
 
     def fit(self) -> Path:
         """Trains to the end of the schedule; returns the path of the saved model."""
-        training, per_epoch = self.config.training, self.pairs.steps_per_epoch
-        total = self.total_steps
-        watched = f"{self.config.network.resolutions[-1]}/pixel"
-        started = time.monotonic()
+        started, trained = time.monotonic(), False
         with tqdm(
-            total=total, initial=self.step, unit="step", disable=not self.progress, smoothing=0.05
+            total=self.total_steps,
+            initial=self.step,
+            unit="step",
+            disable=not self.progress,
+            smoothing=0.05,
         ) as bar:
-            watcher = Bar(bar, watched, self.checkpoint_folder, self.step)
-            while self.step < total:
-                epoch_end = (self.step // per_epoch + 1) * per_epoch
-                stop = min(epoch_end, self.step + training.checkpoint_steps)
-                began = time.monotonic()
-                history = self.model.fit(
-                    Stretch(self.pairs, self.step, stop),
-                    shuffle=False,  # Pairs has; Keras's own order would differ after a resume
-                    verbose=0,
-                    callbacks=[watcher],
-                ).history
-                self._add(history, stop - self.step, time.monotonic() - began)
-                self.step = stop
-                if stop == epoch_end:
-                    self._log_epoch(stop // per_epoch, per_epoch)
-                self._save()
+            watcher = self._watcher(bar)
+            while True:
+                finished = self.step >= self.stage_end  # also right after a resume
+                if finished:
+                    self._keep_stage()
+                    if self.stage + 1 == len(self.stages):
+                        break
                 minutes = (time.monotonic() - started) / 60
-                if self.max_minutes is not None and minutes >= self.max_minutes:
+                if trained and self.max_minutes is not None and minutes >= self.max_minutes:
                     break
+                if finished:
+                    self._grow()
+                    watcher = self._watcher(bar)
+                self._stretch(watcher)
+                trained = True
         self.board.close()
         return self.folder / "model.keras"
+
+    def _watcher(self, bar: tqdm) -> Bar:
+        """The callback of the present stage."""
+        largest = self.stages[self.stage][-1]
+        return Bar(bar, f"{largest}/pixel", self.checkpoint_folder, self.step)
+
+    def _stretch(self, watcher: Bar) -> None:
+        """The steps to the next checkpoint, which at the latest is the end of the epoch."""
+        per_epoch = self.pairs.steps_per_epoch
+        epoch_end = (self.step // per_epoch + 1) * per_epoch
+        stop = min(epoch_end, self.step + self.config.training.checkpoint_steps)
+        began = time.monotonic()
+        history = self.model.fit(
+            Stretch(self.pairs, self.step, stop),
+            shuffle=False,  # Pairs has; Keras's own order would differ after a resume
+            verbose=0,
+            callbacks=[watcher],
+        ).history
+        self._add(history, stop - self.step, time.monotonic() - began)
+        self.step = stop
+        if stop == epoch_end:
+            self._log_epoch(stop // per_epoch, per_epoch)
+        self._save()
+
+    def _keep_stage(self) -> None:
+        """The model of a finished stage of ProGAN, beside model.keras, which the next replaces."""
+        if self.config.model == "progan":
+            (size,) = self.stages[self.stage]
+            save_model(self.averaged, self.folder / "stages" / f"progan_{size}.keras")
 
     def _add(self, history: dict[str, list], steps: int, seconds: float) -> None:
         for name, values in history.items():
@@ -231,23 +318,38 @@ class Run:
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
         self.partial["steps"] = self.partial.get("steps", 0) + steps
 
+    def _columns(self) -> list[str]:
+        """Of history.csv: every loss of every resolution, whether this stage has it or not."""
+        names = [
+            f"{size}/{term}"
+            for size in self.config.network.resolutions
+            for term in self.model.objective.names(size)
+        ]
+        stage = ["stage"] if self.config.model == "progan" else []
+        return ["epoch", "step", "seconds", *stage, *names]
+
     def _log_epoch(self, epoch: int, steps: int) -> None:
         """One row of history.csv and of TensorBoard: means over the epoch, seconds it took."""
         sums, self.partial = self.partial, {}
         seconds = sums.pop("seconds")
         sums.pop("steps")
         row = {"epoch": epoch, "step": self.step, "seconds": round(seconds, 2)}
+        if self.config.model == "progan":
+            (row["stage"],) = self.stages[self.stage]
         row |= {name: sums[name] / steps for name in self.model.report.names}
         self.board.write(epoch, row)
         path = self.folder / "history.csv"
-        text = path.read_text(encoding="utf-8") if path.exists() else ",".join(row) + "\n"
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        text = text or ",".join(self._columns()) + "\n"
         columns = text.split("\n", 1)[0].split(",")
-        _write_text(path, text + ",".join(str(row[name]) for name in columns) + "\n")
+        _write_text(path, text + ",".join(str(row.get(name, "")) for name in columns) + "\n")
 
     def _save(self) -> None:
         """Checkpoint first, then what can be made again from it."""
         state = {
             "config": self.config.to_dict(),
+            "stage": self.stage,
+            "stage_start": self.stage_start,
             "partial": self.partial,
             "data_sha256": self.data_hash,
         }

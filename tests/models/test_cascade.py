@@ -14,8 +14,9 @@ from keras import ops
 from facehal.config import from_dict
 from facehal.data.pairs import Pairs, Stretch
 from facehal.losses import terms
-from facehal.models.cascade import Cascade, CascadeTrainer, resolve_jit
+from facehal.models.cascade import Cascade, CascadeTrainer
 from facehal.models.pyramid import pyramid
+from facehal.models.trainer import resolve_jit
 
 BACKEND = keras.backend.backend()
 
