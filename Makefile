@@ -21,7 +21,7 @@ RUN    ?= runs/cascaded
 endif
 DATA   ?= $(OUT)
 
-.PHONY: help install demo test test-core lint preprocess train-cascaded lfw eval-lfw bench clean
+.PHONY: help install demo test test-core lint preprocess train-cascaded train-progan lfw eval-lfw bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -64,6 +64,12 @@ preprocess: install $(if $(PHOTOS),,$(if $(filter build/sample,$(RAW)),$(RAW)/.s
 
 train-cascaded: install ## the cascade on the faces in DATA, with CONFIG, into RUN
 	$(BIN)/facehal train cascaded --data $(DATA) --out $(RUN) --config $(CONFIG)
+
+# Only the defaults differ: what stands on the command line wins here, too.
+train-progan: CONFIG := experiments/$(if $(PHOTOS),progan_compact,progan_tiny).yaml
+train-progan: RUN := runs/$(if $(PHOTOS),progan,sample_progan)
+train-progan: install ## the progressively growing version, likewise; CONFIG says model: progan
+	$(BIN)/facehal train progan --data $(DATA) --out $(RUN) --config $(CONFIG)
 
 # The shipped model and the reference rows on LFW. TRAIN: prepared training faces, for two of the rows.
 LFW     ?= data/processed/lfw

@@ -132,26 +132,78 @@ def lfw(
     print(f"{fetch(out, archive)} photos in {out}")
 
 
+DataOption = Annotated[Path, typer.Option("--data", help="Folder that preprocess wrote.")]
+RunOption = Annotated[Path, typer.Option("--out", help="Run folder; new, or with --resume.")]
+ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Use only the first faces.")
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option("--max-minutes", min=0, help="Stop after this time, everything written."),
+]
+
+
 @train_app.command("cascaded")
 def train_cascaded(
-    data: Annotated[Path, typer.Option(help="Folder that preprocess wrote.")],
-    out: Annotated[Path, typer.Option(help="Run folder; new, or with --resume.")],
+    data: DataOption,
+    out: RunOption,
     config: Annotated[Path, typer.Option(help="Experiment file (YAML); see experiments/.")],
     epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the file's.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on from the newest checkpoint.")] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
-    max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after this time, everything written.")
-    ] = None,
+    resume: ResumeOption = False,
+    limit: LimitOption = None,
+    max_minutes: MinutesOption = None,
 ) -> None:
     """The cascade: all five blocks in one step (section 3.1)."""
+    _train("cascaded", config, {"epochs": epochs}, data, out, resume, limit, max_minutes)
+
+
+@train_app.command("progan")
+def train_progan(
+    data: DataOption,
+    out: RunOption,
+    config: Annotated[
+        Path, typer.Option(help="Experiment file (YAML) with `model: progan`; see experiments/.")
+    ],
+    epochs_per_stage: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the file's (the paper's: 50).")
+    ] = None,
+    resume: ResumeOption = False,
+    limit: LimitOption = None,
+    max_minutes: MinutesOption = None,
+) -> None:
+    """The progressively growing version (sections 3.1, 4.3): block 8, then 16 around it … 128.
+
+    OUT/model.keras is the newest block, OUT/stages/ has the model of every finished stage.
+    """
+    changes = {"epochs_per_stage": epochs_per_stage}
+    _train("progan", config, changes, data, out, resume, limit, max_minutes)
+
+
+def _train(
+    model: str,
+    config: Path,
+    changes: dict[str, int | None],
+    data: Path,
+    out: Path,
+    resume: bool,
+    limit: int | None,
+    max_minutes: float | None,
+) -> None:
+    """What both verbs do; ``changes`` of the file's schedule count where they are not None."""
     _import_keras()
     from facehal.config import load_config, replace_training
     from facehal.training.run import Run
 
     experiment = load_config(config)
-    if epochs is not None:
-        experiment = replace_training(experiment, epochs=epochs)
+    if experiment.model != model:
+        raise FacehalError(
+            f"{config}: its model is {experiment.model}; train it with "
+            f"`facehal train {experiment.model}`, or name a file for {model}"
+        )
+    given = {name: value for name, value in changes.items() if value is not None}
+    if given:
+        experiment = replace_training(experiment, **given)
     path = Run(experiment, data, out, resume=resume, limit=limit, max_minutes=max_minutes).fit()
     print(f"{path}: trained; previews in {out / 'previews'}")
 

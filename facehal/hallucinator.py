@@ -117,6 +117,7 @@ def load_keras(path: Path):
     import keras
 
     from facehal.models.cascade import Cascade
+    from facehal.models.progressive import ProGAN
 
     try:
         model = keras.models.load_model(path, compile=False)
@@ -125,7 +126,7 @@ def load_keras(path: Path):
         raise FacehalError(
             f"{path}: not a saved model ({line}); name one that a run wrote"
         ) from error
-    if not isinstance(model, Cascade):
+    if not isinstance(model, Cascade | ProGAN):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
     return model
 

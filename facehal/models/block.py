@@ -9,7 +9,7 @@ from keras import ops
 
 from facehal.config import NetworkConfig, TrainingConfig
 from facehal.models.pyramid import pyramid
-from facehal.networks import Discriminator, Generator
+from facehal.networks import Discriminator, Generator, Upscaler
 
 
 @contextlib.contextmanager
@@ -51,6 +51,7 @@ class BlockModel(keras.Model):
     Attributes:
         resolutions: of the blocks, lowest first.
         generators: one a block, in the same order.
+        upscalers: between the blocks; one block alone has none.
         normalization: ``batch`` or ``none``.
 
     A subclass sets these and gives :meth:`hallucinate` and ``get_config``. Call it with
@@ -60,6 +61,7 @@ class BlockModel(keras.Model):
 
     resolutions: tuple[int, ...]
     generators: list[Generator]
+    upscalers: list[Upscaler]
     normalization: str
 
     def build(self, input_shape=None):
@@ -95,6 +97,15 @@ def detached(network: keras.Model):
         return outputs
 
     return call
+
+
+def _summed_over_replicas(gradient):
+    """Under TensorFlow's strategies every device knows the gradient of its share alone."""
+    if replicas() == 1:
+        return gradient
+    import tensorflow as tf
+
+    return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, gradient)
 
 
 def _joined(tensors: list):
@@ -177,7 +188,7 @@ class GanAdam(keras.optimizers.Adam):
             raise ValueError("a variable has no gradient; build the optimizer without it")
         step = ops.cast(self.iterations + 1, "float32")
         rate = self.learning_rate * ops.sqrt(1.0 - self.beta_2**step) / (1.0 - self.beta_1**step)
-        gradient = _joined(grads)
+        gradient = _summed_over_replicas(_joined(grads))
         momentum = self._momentum + (gradient - self._momentum) * (1.0 - self.beta_1)
         velocity = self._velocity + (ops.square(gradient) - self._velocity) * (1.0 - self.beta_2)
         self._momentum.assign(momentum)

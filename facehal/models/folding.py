@@ -1,29 +1,29 @@
-"""A trained cascade with its batch normalisation folded into the convolutions, for inference."""
+"""A trained model with its batch normalisation folded into the convolutions, for inference."""
 
 import numpy as np
 from keras import layers
 
-from facehal.models.cascade import Cascade
+from facehal.models.block import BlockModel
 from facehal.networks import Generator, ResidualBlock
 
 
-def fold(cascade: Cascade) -> Cascade:
+def fold(model: BlockModel) -> BlockModel:
     """The same function with ``normalization="none"``: fewer layers, the same outputs.
 
     With its moving statistics batch normalisation is one factor and one offset per channel, which
     the convolution before it takes over. Outputs agree to the rounding of float32. The result
-    saves, loads and infers like any cascade; train the original instead, for the result has no
+    saves, loads and infers like any other; train the original instead, for the result has no
     statistics left to train with.
 
     Args:
-        cascade: a trained cascade. One without normalisation is returned as it is.
+        model: a trained cascade or ProGAN. One without normalisation is returned as it is.
     """
-    if cascade.normalization == "none":
-        return cascade
-    folded = Cascade.from_config({**cascade.get_config(), "normalization": "none"})
-    for ours, theirs in zip(cascade.generators, folded.generators, strict=True):
+    if model.normalization == "none":
+        return model
+    folded = type(model).from_config({**model.get_config(), "normalization": "none"})
+    for ours, theirs in zip(model.generators, folded.generators, strict=True):
         _fold_generator(ours, theirs)
-    for ours, theirs in zip(cascade.upscalers, folded.upscalers, strict=True):
+    for ours, theirs in zip(model.upscalers, folded.upscalers, strict=True):
         theirs.set_weights(ours.get_weights())
     return folded
 

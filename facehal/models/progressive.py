@@ -40,6 +40,7 @@ class ProGAN(BlockModel):
         self.resolutions = (resolution,)
         config = NetworkConfig(base=base, cap=cap, normalization=normalization)
         self.generators = [build_generator(resolution, config, 3)]
+        self.upscalers = []
         self.built = True
 
     def hallucinate(self, faces: dict, masks: dict, training=False) -> dict:

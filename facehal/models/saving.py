@@ -18,7 +18,7 @@ def save_model(model: keras.Model, path: str | Path, *, half: bool = False) -> P
     """Writes ``path``, a file that ``keras.models.load_model`` reads after ``import facehal``.
 
     Args:
-        model: a :class:`facehal.models.cascade.Cascade`.
+        model: a cascade or a ProGAN.
         path: ends in ``.keras``.
         half: store the weights in float16, half the size; they are float32 again when loaded.
 
