@@ -312,6 +312,78 @@ def augment(
     )
 
 
+@app.command()
+def ablations(
+    data: Annotated[Path, typer.Option(help="Prepared training faces.")],
+    test: Annotated[Path, typer.Option(help="Prepared faces of other people, to measure on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the picture.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Argument(help="Variants to train, as l2 or progan; default: all."),
+    ] = None,
+    experiments: Annotated[
+        Path, typer.Option(help="Folder with ablation_base.yaml and ablation_VARIANT.yaml.")
+    ] = Path("experiments"),
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Experiment file to start from in place of ablation_base.yaml; "
+            "experiments/cascaded.yaml is the paper's size, experiments/tiny.yaml a trial's."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every variant and ProGAN stage.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on the first faces.")] = None,
+    test_limit: Annotated[int | None, typer.Option(min=2, help="Measure on the first.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="For each variant; a next call goes on.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated; default: ssim, l1, lpips, match_dlib, frechet_dlib."),
+    ] = None,
+) -> None:
+    """Trains the variants of one experiment alike: OUT/ablations.md, .csv and .png.
+
+    What is trained already is kept, and a variant that was stopped goes on where it was. One that
+    fails is noted in the table, and the others have their turn; the exit status is then 1.
+    """
+    _import_keras()
+    from facehal.evaluation.ablations import ablate
+
+    problems = ablate(
+        data,
+        test,
+        out,
+        variant or (),
+        experiments=experiments,
+        base=base,
+        epochs=epochs,
+        limit=limit,
+        test_limit=test_limit,
+        max_minutes=max_minutes,
+        metrics=_names(metrics),
+    )
+    path = out / "ablations.md"
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'ablations.png'}")
+    if problems:
+        raise FacehalError(
+            f"{len(problems)} failed ({', '.join(problems)}); {path} says why. The next call tries "
+            "them again"
+        )
+
+
+@app.command("train-variant", hidden=True)
+def train_variant(job: str) -> None:
+    """One variant of `ablations`, in a process of its own."""
+    _import_keras()
+    from facehal.evaluation.ablations import train_variant as run
+
+    run(job)
+
+
 METRICS_HELP = (
     "Comma-separated: match, ssim, fid, pieapp, lpips, match_dlib, frechet_dlib, l1. Default: all; "
     "those whose weights are missing then say so in the table."

@@ -32,6 +32,7 @@ def write_table(
     rows: Rows,
     about: dict,
     paper: dict[str, dict[str, float]],
+    notes: dict[str, dict[str, str]] | None = None,
 ) -> None:
     """``base.md``, ``base.csv`` and ``results.json`` beside them.
 
@@ -42,17 +43,21 @@ def write_table(
         rows: system → metric → cell.
         about: data, counts and options; written out in full.
         paper: published numbers by lower-case system name; they get columns of their own.
+        notes: further columns by system name: heading → text.
     """
+    notes = notes or {}
+    remarks = list(next(iter(notes.values()), {}))
     published = [one for one in measures if any(one.key in row for row in paper.values())]
     arrows = {"high": "↑", "low": "↓"}
     head = ["system", *(f"{one.title} {arrows[one.better]}" for one in measures)]
-    head += [f"paper: {one.title}" for one in published]
+    head += [f"paper: {one.title}" for one in published] + remarks
     table = []
     for name, cells in rows.items():
         known = paper.get(name.lower(), {})
         table.append(
             [name, *(str(cells[one.key]) for one in measures)]
             + [f"{known[one.key]:g}" if one.key in known else "" for one in published]
+            + [notes.get(name, {}).get(remark, "").replace("|", "\\|") for remark in remarks]
         )
     lines = [f"# {title}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *table)]
@@ -65,7 +70,7 @@ def write_table(
     columns = ["system"]
     for one in measures:
         columns += [one.key, f"{one.key}_low", f"{one.key}_high"]
-    columns += [f"paper_{one.key}" for one in published]
+    columns += [f"paper_{one.key}" for one in published] + remarks
     plain: list[list] = [columns]
     for name, cells in rows.items():
         row: list = [name]
@@ -74,7 +79,8 @@ def write_table(
             ends = [cell.mean.low, cell.mean.high] if cell.mean else ["", ""]
             row += [cell.missing if cell.number is None else cell.number, *ends]
         known = paper.get(name.lower(), {})
-        plain.append(row + [known.get(one.key, "") for one in published])
+        row += [known.get(one.key, "") for one in published]
+        plain.append(row + [notes.get(name, {}).get(remark, "") for remark in remarks])
     write_text(base.with_suffix(".csv"), _csv(plain))
 
     values = {
@@ -82,6 +88,8 @@ def write_table(
     }
     conventions = {one.key: one.convention for one in measures}
     results = {**facts, "conventions": conventions, "systems_measured": values, "paper": paper}
+    if notes:
+        results["notes"] = notes
     write_text(
         base.with_name("results.json"), json.dumps(results, indent=2, ensure_ascii=False) + "\n"
     )

@@ -1,14 +1,14 @@
 """What a table compares: saved models, other programs' pictures, and the reference rows."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facehal.data.manifest import load_faces, read_manifest
+from facehal.data.manifest import load_faces, read_manifest, shrunk
 from facehal.errors import DataError
 from facehal.images import list_images, read_image, to_float, to_uint8
 
@@ -43,6 +43,11 @@ class Faces:
         failed = int((read_manifest(folder)["status"] != "ok").sum())
         names = [name.removeprefix("faces/").removesuffix(".png") for name in frame["face"]]
         return cls(faces, masks, names, frame["subject"].to_numpy(), failed)
+
+    def at(self, side: int) -> "Faces":
+        """The same at a smaller size, for models whose largest resolution it is."""
+        faces, masks = shrunk(self.faces, self.masks, side)
+        return replace(self, faces=faces, masks=masks)
 
     @property
     def originals(self) -> np.ndarray:

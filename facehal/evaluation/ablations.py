@@ -1,0 +1,345 @@
+"""The ablation study: many variants of one experiment trained alike, one table, one picture.
+
+Every variant trains in a process of its own, so that one that dies (memory, a loss that is not a
+number, weights that are missing) takes nothing with it, and gives back all memory when it ends.
+"""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from facehal.config import Config, from_dict, load_config, replace_training
+from facehal.data.manifest import read_manifest
+from facehal.errors import FacehalError, TrainingError
+from facehal.evaluation import report
+from facehal.evaluation.measures import Cell, Originals, measure
+from facehal.evaluation.systems import Faces, as_written, face_mask, of_model
+from facehal.evaluation.table1 import chosen
+from facehal.files import write_text
+from facehal.images import contact_sheet, write_png
+from facehal.training.provenance import data_hash
+from facehal.training.run import Run
+
+METRICS = ("ssim", "l1", "lpips", "match_dlib", "frechet_dlib")
+BASE = "base"
+PREFIX = "ablation_"
+SHOWN = 8  # faces in ablations.png
+SCHEDULE = ("epochs", "epochs_per_stage")  # what a run may change when it goes on
+
+
+def difference(base: Config, config: Config) -> dict[str, Any]:
+    """What a configuration sets otherwise than another: ``{"loss.pixel": "l2"}``."""
+    ours, theirs = _flat(config.to_dict()), _flat(base.to_dict())
+    return {name: value for name, value in ours.items() if value != theirs[name]}
+
+
+def _flat(plain: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for section, values in plain.items():
+        if isinstance(values, dict):
+            flat |= {f"{section}.{name}": value for name, value in values.items()}
+        else:
+            flat[section] = values
+    return flat
+
+
+def variants(
+    experiments: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
+) -> dict[str, Config]:
+    """The configurations of a folder's ``ablation_NAME.yaml`` by name, ``base`` first.
+
+    Args:
+        experiments: the folder; ``ablation_base.yaml`` in it is what the others differ from.
+        base: another experiment file to start from. What a variant sets otherwise than
+            ``ablation_base.yaml`` is set in this one.
+
+    Raises:
+        ConfigError: a file is missing or wrong.
+        FacehalError: no variants in the folder.
+    """
+    folder = Path(experiments)
+    own = load_config(folder / f"{PREFIX}{BASE}.yaml")
+    start = own if base is None else load_config(Path(base))
+    found = {BASE: start}
+    for path in sorted(folder.glob(f"{PREFIX}*.yaml")):
+        name = path.stem.removeprefix(PREFIX)
+        if name == BASE:
+            continue
+        plain = start.to_dict()
+        for key, value in difference(own, load_config(path)).items():
+            section, _, field = key.rpartition(".")
+            (plain[section] if section else plain)[field] = value
+        found[name] = from_dict(plain, source=str(path))
+    if len(found) == 1:
+        raise FacehalError(f"{folder}: no {PREFIX}NAME.yaml beside {PREFIX}{BASE}.yaml")
+    return found
+
+
+def ablate(
+    data: str | os.PathLike[str],
+    test: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    names: Sequence[str] = (),
+    *,
+    experiments: str | os.PathLike[str] = "experiments",
+    base: str | os.PathLike[str] | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    test_limit: int | None = None,
+    max_minutes: float | None = None,
+    metrics: Sequence[str] | None = None,
+) -> dict[str, str]:
+    """Trains what is not trained yet, measures all, and writes the table and the picture.
+
+    Called again, it goes on where it was, inside a variant too; one that failed is tried again.
+
+    Args:
+        data: prepared training faces.
+        test: prepared faces of other people, to measure on.
+        out: folder for a run folder ``NAME/`` for each variant, its complete configuration
+            ``NAME.yaml`` and how far it came ``NAME.json``; and for ``ablations.md`` and ``.csv``,
+            ``results.json``, ``per_image.csv``, ``ablations.png``.
+        names: variants to train; by default all. The table also has those trained before.
+        experiments: folder of the experiment files.
+        base: as in :func:`variants`.
+        epochs: of every variant, and of every stage of ProGAN, instead of the files'.
+        limit: train on the first faces only (for a trial).
+        test_limit: measure on the first faces only.
+        max_minutes: of training for each variant in this call; the next one goes on.
+        metrics: as in :func:`facehal.evaluation.table1.table1`; by default :data:`METRICS`, those
+            whose weights are not here saying so in their cells.
+
+    Returns:
+        Variant → why it could not be trained; empty where all went well.
+
+    Raises:
+        DataError: no prepared faces.
+        ConfigError: an experiment file is missing or wrong.
+        FacehalError: an unknown variant or metric, or ``out`` holds other experiments.
+        WeightsError: a metric that was named needs weights that are not here.
+    """
+    out = Path(out)
+    measures = chosen(metrics or METRICS)
+    plan = variants(experiments, base)
+    unknown = sorted(set(names) - set(plan))
+    if unknown:
+        raise FacehalError(f"no variant is called {unknown[0]!r}; there are {', '.join(plan)}")
+    if epochs is not None:
+        changes = dict.fromkeys(SCHEDULE, epochs)
+        plan = {name: replace_training(config, **changes) for name, config in plan.items()}
+    # Everything that could go wrong is looked at before the night, not after it.
+    read_manifest(data)
+    side = plan[BASE].network.resolutions[-1]
+    faces = Faces.load(test, test_limit).at(side)
+    source = {"data": str(Path(data).resolve()), "limit": limit}
+    for name, config in plan.items():
+        _check_earlier(out, name, config, source)
+
+    todo = [name for name in plan if not names or name in names]
+    for number, name in enumerate(todo, 1):
+        differs = difference(plan[BASE], plan[name])
+        print(f"{name} ({number} of {len(todo)}): {_words(differs) or 'the base'}", flush=True)
+        if name != BASE and not differs:
+            _write_status(out, name, state="same as base", **source)
+            continue
+        if _is_finished(out, name, plan[name]):
+            continue
+        text = yaml.safe_dump(plan[name].to_dict(), sort_keys=False)
+        write_text(out / f"{name}.yaml", text, TrainingError)
+        _train(out, name, source, max_minutes)
+
+    states = {name: state for name in plan if (state := _status(out, name))}
+    problems = {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
+    # What failed late may have left a model, and what was stopped early a small one: neither is
+    # one to compare with.
+    trained = [name for name, state in states.items() if state.get("resolution") == side]
+    pictures = {"face mask": face_mask(faces)}
+    for name in trained:
+        pictures[name] = of_model(str(out / name / "model.keras"), faces)
+    originals = Originals(faces.originals)
+    rows: report.Rows = {}
+    for name, values in pictures.items():
+        print(f"{name}:", flush=True)
+        pictures[name] = values = as_written(values)
+        rows[name] = {
+            one.key: measure(one, originals, values, metrics is not None) for one in measures
+        }
+    empty = dict.fromkeys([one.key for one in measures], Cell(missing="–"))
+    rows = {name: rows.get(name, empty) for name in ("face mask", *states)}
+    about = {
+        "training": str(data),
+        "first_faces_only": limit,
+        "data": str(test),
+        "data_sha256": data_hash(faces.faces, faces.masks),
+        "faces": len(faces.names),
+        "resolution": side,
+        "base": str(base or Path(experiments) / f"{PREFIX}{BASE}.yaml"),
+        "minutes": "in training steps, on the machine as it was; see environment.json of each run",
+    }
+    if Path(data).resolve() == Path(test).resolve():
+        about["warning"] = "measured on the training faces: says nothing about others"
+    notes = {name: _note(plan[BASE], plan[name], state) for name, state in states.items()}
+    report.write_table(out / "ablations", "Ablations", measures, rows, about, {}, notes)
+    report.write_per_image(out / "per_image.csv", faces.names, list(faces.subjects), rows)
+    _write_picture(out / "ablations.png", faces, pictures)
+    return problems
+
+
+def _words(differs: dict[str, Any]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in differs.items())
+
+
+def _note(base: Config, config: Config, status: dict[str, Any]) -> dict[str, str]:
+    """The columns that say what a row is and what it cost."""
+    state = status["state"]
+    if state == "failed":
+        state += f": {status['reason']}"
+    elif (size := status.get("resolution", 0)) and size != config.network.resolutions[-1]:
+        state += f" at {size}×{size}"
+    known = "steps" in status
+    return {
+        "differs in": _words(difference(base, config)),
+        "steps": f"{status['steps']} of {status['total_steps']}" if known else "",
+        "minutes": f"{status['minutes']:.1f}" if known else "",
+        "state": state,
+    }
+
+
+def _write_picture(path: Path, faces: Faces, pictures: dict[str, np.ndarray]) -> None:
+    """A row per face, a column per variant beside original and mask."""
+    rows = np.linspace(0, len(faces.names) - 1, min(SHOWN, len(faces.names))).astype(int)
+    cells = [[faces.faces[row], *(values[row] for values in pictures.values())] for row in rows]
+    labels = ["original", *(name.replace("_", " ") for name in pictures)]
+    write_png(path, contact_sheet(cells, labels=labels, cell=128))
+
+
+# -- How far a variant is: OUT/NAME.json, written when its process ends.
+
+
+def _status(out: Path, name: str) -> dict[str, Any]:
+    path = out / f"{name}.json"
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); delete it to train anew") from None
+
+
+def _write_status(out: Path, name: str, **values: Any) -> None:
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    write_text(out / f"{name}.json", text, TrainingError)
+
+
+def _check_earlier(out: Path, name: str, config: Config, source: dict[str, Any]) -> None:
+    """A run may be trained longer, but its experiment and its faces stay."""
+    stored = out / name / "config.yaml"
+    if stored.exists():
+        changed = set(difference(load_config(stored), config))
+        changed -= {f"training.{field}" for field in SCHEDULE}
+        if changed:
+            raise TrainingError(
+                f"{out / name}: was trained with another configuration ({sorted(changed)[0]}); "
+                "name another folder"
+            )
+    status = _status(out, name)
+    for key, value in source.items():
+        if status and status[key] != value:
+            raise TrainingError(
+                f"{out / name}: was trained with {key} {status[key]}, not {value}; name another "
+                "folder"
+            )
+
+
+def _is_finished(out: Path, name: str, config: Config) -> bool:
+    stored = out / name / "config.yaml"
+    return (
+        _status(out, name).get("state") == "finished"
+        and (out / name / "model.keras").exists()
+        and stored.exists()
+        and load_config(stored) == config
+    )
+
+
+def _train(out: Path, name: str, source: dict[str, Any], max_minutes: float | None) -> None:
+    """Trains a variant in another process and sees to it that its status is written."""
+    (out / f"{name}.json").unlink(missing_ok=True)
+    job = json.dumps({"out": str(out), "name": name, **source, "max_minutes": max_minutes})
+    # The pipe tells the process when this one is gone, killed or not.
+    with subprocess.Popen(
+        [sys.executable, "-m", "facehal", "train-variant", job], stdin=subprocess.PIPE
+    ) as process:
+        code = process.wait()
+    if code == 130:
+        raise KeyboardInterrupt
+    if not _status(out, name):
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
+        hint = "; perhaps for want of memory" if code == -9 else ""
+        _write_status(out, name, state="failed", reason=f"its process {how}{hint}", **source)
+    status = _status(out, name)
+    if status["state"] == "failed":
+        print(f"{name} failed: {status['reason']}", file=sys.stderr, flush=True)
+
+
+def train_variant(job: str) -> None:
+    """What the process of one variant does; ``job`` is what :func:`ablate` hands to it (JSON)."""
+    wanted = json.loads(job)
+    out, name = Path(wanted["out"]), wanted["name"]
+    source = {key: wanted[key] for key in ("data", "limit")}
+    threading.Thread(target=_follow, daemon=True).start()
+    try:
+        run = Run(
+            load_config(out / f"{name}.yaml"),
+            source["data"],
+            out / name,
+            resume=(out / name / "config.yaml").exists(),
+            limit=source["limit"],
+            max_minutes=wanted["max_minutes"],
+        )
+        run.fit()
+    except FacehalError as error:
+        _write_status(out, name, state="failed", reason=str(error), **source)
+        return
+    except Exception as error:  # whatever it is, the next variant has its turn
+        log = out / f"{name}.log"
+        write_text(log, traceback.format_exc(), TrainingError)
+        line = (str(error).strip().splitlines() or [""])[0][:200]
+        reason = f"{type(error).__name__}: {line} (see {log})"
+        _write_status(out, name, state="failed", reason=reason, **source)
+        return
+    _write_status(
+        out,
+        name,
+        state="finished" if run.step >= run.total_steps else "stopped",
+        resolution=run.averaged.resolutions[-1],
+        steps=run.step,
+        total_steps=run.total_steps,
+        minutes=_seconds(run) / 60,
+        **source,
+    )
+
+
+def _follow() -> None:
+    """Ends this process when the one that started it is gone."""
+    sys.stdin.buffer.read()
+    os._exit(1)
+
+
+def _seconds(run: Run) -> float:
+    """Time in training steps since the run began: of finished epochs, and of the one under way."""
+    total = run.partial.get("seconds", 0.0)
+    path = run.folder / "history.csv"
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return total
