@@ -73,6 +73,9 @@ class TrainingConfig:
     moving_average: float = 0.0  # momentum of the generators' moving average; 0 is off
     checkpoint_steps: int = 500  # a checkpoint at least this often, and at every epoch's end
     preview_faces: int = 8
+    collapse_bound: float = 0.02  # warn when a discriminator's loss stays under this; 0 is off
+    collapse_epochs: int = 3  # for so many epochs in a row
+    collapse_steps: int = 500  # that make up at least so many steps
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ _CHOICES = {
 }
 _POSITIVE = (
     *("base", "cap", "discriminator_width", "epochs", "epochs_per_stage", "batch_size"),
-    *("checkpoint_steps", "generator_rate", "discriminator_rate"),
+    *("checkpoint_steps", "generator_rate", "discriminator_rate", "collapse_epochs"),
 )
 # Inclusive limits beyond "not negative".
 _LIMITS = {

@@ -226,7 +226,7 @@ def contact_sheet(
         raise ImageError("a contact sheet needs at least one picture")
     side = cell or max(max(picture.shape[:2]) for row in pictures for picture in row)
     columns = max(map(len, pictures))
-    head = max(14, side // 8) if labels else 0
+    head = _heading_height(side) if labels else 0
     step = side + gap
     shape = (head + gap + len(pictures) * step, gap + columns * step, 3)
     sheet = np.full(shape, background, np.uint8)
@@ -241,6 +241,30 @@ def contact_sheet(
     for c, label in enumerate((labels or [])[:columns]):
         _draw_heading(sheet[:head, gap + c * step : (c + 1) * step], label, ink)
     return sheet
+
+
+def sheet_cells(sheet: np.ndarray, cell: int, *, gap: int = 2) -> list[list[np.ndarray]]:
+    """The cells of a contact sheet with headings, row by row: (cell, cell, 3) each.
+
+    Args:
+        sheet: what `contact_sheet` laid out with labels and this gap.
+        cell: side of its cells.
+
+    Raises:
+        ImageError: the sheet's size does not fit such cells.
+    """
+    head, step = _heading_height(cell) + gap, cell + gap
+    height, width = sheet.shape[0] - head, sheet.shape[1] - gap
+    if height < step or width < step or height % step or width % step:
+        raise ImageError(f"not a contact sheet with cells of {cell}×{cell} pixels")
+    return [
+        [sheet[top : top + cell, left : left + cell] for left in range(gap, sheet.shape[1], step)]
+        for top in range(head, sheet.shape[0], step)
+    ]
+
+
+def _heading_height(side: int) -> int:
+    return max(14, side // 8)
 
 
 def _as_rgb(picture: np.ndarray) -> np.ndarray:

@@ -14,34 +14,78 @@ from facehal.training import checkpoints
 
 
 class Bar(keras.callbacks.Callback):
-    """One tqdm bar over the whole run, with the pixel loss of the largest block.
+    """A tqdm bar over one stage, with epoch, time to its end and the pixel loss of its last block.
+
+    The time is reckoned from the mean of the steps of this process, checkpoints and previews
+    included; the first step, which builds the graph, is left out.
 
     Args:
-        bar: shown or disabled.
         watched: the loss that stands beside it.
         folder: of the checkpoints, to name the newest in the alarm.
-        step: steps done before.
+        step: steps done before, since the beginning of the run.
+        span: the steps at which the stage begins and ends.
+        steps_per_epoch: to say which epoch it is.
+        epochs: of the whole run.
+        stage: what to call the stage; empty where there is only one.
+        show: draw it; the losses are watched in any case.
 
     Raises:
         TrainingError: from inside ``fit``, when a loss is not a number any more; at the latest
             before ``fit`` returns, so that no checkpoint is written over a good one.
     """
 
-    def __init__(self, bar: tqdm, watched: str, folder: Path, step: int = 0):
+    def __init__(
+        self,
+        watched: str,
+        folder: Path,
+        *,
+        step: int,
+        span: tuple[int, int],
+        steps_per_epoch: int,
+        epochs: int,
+        stage: str = "",
+        show: bool = True,
+    ):
         super().__init__()
-        self.bar, self.watched, self.folder = bar, watched, folder
+        self.watched, self.folder = watched, folder
         self.step = step  # a disabled bar does not count
+        self.steps_per_epoch, self.epochs, self.stage = steps_per_epoch, epochs, stage
+        start, stop = span
+        self.bar = tqdm(
+            total=stop - start,
+            initial=step - start,
+            unit="step",
+            disable=not show,
+            smoothing=0,  # checkpoints come in bursts: only the mean tells the time to the end
+            desc=self._place(step),
+        )
+        self.bar.set_postfix_str("building the first step")
+        self._started = False
+
+    def _place(self, step: int) -> str:
+        """Stage and epoch, the one that the next step belongs to."""
+        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        return f"{self.stage}{', ' if self.stage else ''}epoch {epoch}/{self.epochs}"
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the bar by one step and looks at the losses (means since the stretch began)."""
-        self.bar.update(1)
+        if not self._started and not self.bar.disable:
+            self.bar.unpause()  # the clock starts now, and without this step
+            self.bar.initial = self.bar.n + 1
+        self._started = True
         self.step += 1
+        self.bar.set_description_str(self._place(self.step), refresh=False)
+        self.bar.update(1)
         if self.step % 10 == 0 or batch == 0:  # reading a loss waits for the accelerator
             self._look(logs)
 
     def on_train_end(self, logs=None):
         """Looks at the losses of the steps since the last look."""
         self._look(logs)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        self.bar.close()
 
     def _look(self, logs: dict | None) -> None:
         logs = logs or {}

@@ -1,15 +1,12 @@
 """A training run: fit, checkpoint, preview, log, and go on after a kill."""
 
-import contextlib
-import hashlib
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,7 +16,8 @@ from tqdm import tqdm
 from facehal.config import Config, load_config
 from facehal.data.manifest import load_faces
 from facehal.data.pairs import Pairs, Stretch
-from facehal.errors import TrainingError
+from facehal.errors import FacehalError, TrainingError
+from facehal.files import write_text
 from facehal.losses.objective import Objective
 from facehal.models.block import BlockModel
 from facehal.models.cascade import CascadeTrainer
@@ -28,42 +26,10 @@ from facehal.models.saving import save_model
 from facehal.models.trainer import GanTrainer
 from facehal.training import checkpoints
 from facehal.training.callbacks import Bar, Preview
-
-
-def data_hash(faces: np.ndarray, masks: np.ndarray) -> str:
-    """SHA-256 over the pixels of faces and masks, to say which data a run has seen."""
-    digest = hashlib.sha256()
-    for array in (faces, masks):
-        digest.update(str(array.shape).encode())
-        digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def environment() -> dict[str, str]:
-    """Versions and machine, for the run folder and the reports."""
-    packages = {}
-    for name in ("facehal", "keras", "tensorflow", "jax", "numpy"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "backend": keras.backend.backend(),
-        **packages,
-    }
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise TrainingError(f"{path}: cannot be written ({error.strerror or error})") from None
+from facehal.training.history import collapses, read_history, total_epochs
+from facehal.training.previews import preview_path, thin_previews
+from facehal.training.provenance import data_hash, environment
+from facehal.training.report import write_report
 
 
 def _make_folder(path: Path) -> None:
@@ -89,9 +55,11 @@ def stages(config: Config) -> list[tuple[int, ...]]:
 class Run:
     """One run folder.
 
-    It holds ``config.yaml`` (complete), ``environment.json`` (versions, command, data hash),
-    ``history.csv`` (a row per epoch), ``previews/``, ``tensorboard/``, ``checkpoints/`` and, from
-    the first checkpoint on, ``model.keras``, always the newest model.
+    It holds ``config.yaml`` (complete), ``environment.json`` (command, data hash, versions, device,
+    git state, the earlier starts), ``history.csv`` (a row per epoch), ``previews/``,
+    ``tensorboard/``, ``checkpoints/`` and, from the first checkpoint on, ``model.keras``, always
+    the newest model; ``report.html`` and ``epochs.png`` show all of it and are made anew at the
+    end of every epoch. A discriminator that collapses is announced once, on stderr and there.
 
     A ProGAN trains in stages, each with networks and an optimizer of its own and a schedule of
     ``epochs_per_stage``. The model of every finished one stays as ``stages/progan_8.keras`` …, and
@@ -190,12 +158,14 @@ class Run:
         self._build(self.averaged, self.model.objective)
 
     def _compare_with_stored(self) -> None:
-        """A resumed run keeps its experiment; only the number of epochs may change."""
+        """A resumed run keeps its experiment; only its length and its warnings may change."""
         stored = load_config(self.folder / "config.yaml").to_dict()
         ours = self.config.to_dict()
+        free: tuple[str, ...] = ("epochs", "epochs_per_stage")
+        free += ("collapse_bound", "collapse_epochs", "collapse_steps")
         for plain in (stored, ours):
-            plain["training"].pop("epochs")
-            plain["training"].pop("epochs_per_stage")
+            for name in free:
+                plain["training"].pop(name)
         if stored != ours:
             raise TrainingError(
                 f"{self.folder}: was started with another configuration; resume with "
@@ -203,16 +173,21 @@ class Run:
             )
 
     def _write_description(self) -> None:
-        _write_text(
-            self.folder / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False)
-        )
-        about = {
+        text = yaml.safe_dump(self.config.to_dict(), sort_keys=False)
+        write_text(self.folder / "config.yaml", text, error=TrainingError)
+        about: dict[str, Any] = {
             "command": " ".join(sys.argv),
+            "started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
+            "step": self.step,
             "data_sha256": self.data_hash,
             "faces": len(self.pairs.faces),
             **environment(),
         }
-        _write_text(self.folder / "environment.json", json.dumps(about, indent=2) + "\n")
+        path = self.folder / "environment.json"
+        if path.exists():
+            before = _read_json(path)
+            about["earlier"] = [*before.pop("earlier", []), before]
+        write_text(path, json.dumps(about, indent=2) + "\n", error=TrainingError)
 
     def _restore(self, path: Path) -> None:
         """Builds the stage of a checkpoint and puts everything back."""
@@ -235,7 +210,7 @@ class Run:
             return
         head, *rows = history.read_text(encoding="utf-8").splitlines()
         kept = [row for row in rows if int(row.split(",")[1]) <= self.step]
-        _write_text(history, "\n".join([head, *kept]) + "\n")
+        write_text(history, "\n".join([head, *kept]) + "\n", error=TrainingError)
 
     @property
     def stage_steps(self) -> int:
@@ -257,14 +232,8 @@ class Run:
     def fit(self) -> Path:
         """Trains to the end of the schedule; returns the path of the saved model."""
         started, trained = time.monotonic(), False
-        with tqdm(
-            total=self.total_steps,
-            initial=self.step,
-            unit="step",
-            disable=not self.progress,
-            smoothing=0.05,
-        ) as bar:
-            watcher = self._watcher(bar)
+        watcher = self._watcher()
+        try:
             while True:
                 finished = self.step >= self.stage_end  # also right after a resume
                 if finished:
@@ -276,16 +245,29 @@ class Run:
                     break
                 if finished:
                     self._grow()
-                    watcher = self._watcher(bar)
+                    watcher.close()
+                    watcher = self._watcher()
                 self._stretch(watcher)
                 trained = True
+        finally:
+            watcher.close()
         self.board.close()
         return self.folder / "model.keras"
 
-    def _watcher(self, bar: tqdm) -> Bar:
-        """The callback of the present stage."""
-        largest = self.stages[self.stage][-1]
-        return Bar(bar, f"{largest}/pixel", self.checkpoint_folder, self.step)
+    def _watcher(self) -> Bar:
+        """The callback of the present stage, with a bar of its own: each has its own speed."""
+        largest, count = self.stages[self.stage][-1], len(self.stages)
+        stage = f"block {largest} ({self.stage + 1}/{count})" if count > 1 else ""
+        return Bar(
+            f"{largest}/pixel",
+            self.checkpoint_folder,
+            step=self.step,
+            span=(self.stage_start, self.stage_end),
+            steps_per_epoch=self.pairs.steps_per_epoch,
+            epochs=total_epochs(self.config),
+            stage=stage,
+            show=self.progress,
+        )
 
     def _stretch(self, watcher: Bar) -> None:
         """The steps to the next checkpoint, which at the latest is the end of the epoch."""
@@ -304,6 +286,8 @@ class Run:
         if stop == epoch_end:
             self._log_epoch(stop // per_epoch, per_epoch)
         self._save()
+        if stop == epoch_end:
+            self._explain()
 
     def _keep_stage(self) -> None:
         """The model of a finished stage of ProGAN, beside model.keras, which the next replaces."""
@@ -342,7 +326,20 @@ class Run:
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         text = text or ",".join(self._columns()) + "\n"
         columns = text.split("\n", 1)[0].split(",")
-        _write_text(path, text + ",".join(str(row.get(name, "")) for name in columns) + "\n")
+        text += ",".join(str(row.get(name, "")) for name in columns) + "\n"
+        write_text(path, text, error=TrainingError)
+
+    def _explain(self) -> None:
+        """Warns of a discriminator that has just collapsed, and brings the page up to date."""
+        rows = read_history(self.folder)
+        known = {one.resolution for one in collapses(rows[:-1], self.config.training)}
+        for one in collapses(rows, self.config.training):
+            if one.resolution not in known:
+                tqdm.write(f"warning: {one}", file=sys.stderr)
+        try:
+            write_report(self.folder)
+        except FacehalError as error:  # not worth days of training
+            tqdm.write(f"warning: the report was not written: {error}", file=sys.stderr)
 
     def _save(self) -> None:
         """Checkpoint first, then what can be made again from it."""
@@ -356,9 +353,22 @@ class Run:
         checkpoints.save(self.model, self.checkpoint_folder, self.step, state)
         self.model.copy_averages_to(self.averaged)
         if self.preview:
-            path = self.folder / "previews" / f"step_{self.step:08d}.png"
+            folder = self.folder / "previews"
+            path = preview_path(folder, self.step, self.pairs.steps_per_epoch)
             self.preview.write(self.averaged, path)
+            thin_previews(folder, total_epochs(self.config))
         save_model(self.averaged, self.folder / "model.keras")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What an earlier start of the run wrote about itself."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(f"{path}: cannot be read ({error}); delete it, then resume") from None
+    if not isinstance(found, dict) or not isinstance(found.get("earlier", []), list):
+        raise TrainingError(f"{path}: not one that training wrote; delete it, then resume")
+    return found
 
 
 def _shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

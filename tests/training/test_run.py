@@ -4,6 +4,7 @@ Achieved on TensorFlow (CPU): after SIGKILL and resume history.csv and the saved
 those of an uninterrupted run to the last bit (tolerance of the test: 1e-5 relative).
 """
 
+import contextlib
 import csv
 import json
 import os
@@ -23,7 +24,8 @@ from facehal.config import from_dict, load_config, replace_training
 from facehal.errors import ConfigError, DataError, TrainingError
 from facehal.images import read_image
 from facehal.training import checkpoints
-from facehal.training.run import Run, data_hash
+from facehal.training.previews import KEEP_STEPS
+from facehal.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS_PER_EPOCH = 3  # 18 faces in batches of 6
@@ -45,6 +47,9 @@ def config():
                 "checkpoint_steps": 2,
                 "preview_faces": 3,
                 "seed": 5,
+                "collapse_bound": 9.0,  # always under it
+                "collapse_epochs": 2,
+                "collapse_steps": 8,
             },
         }
     )
@@ -66,7 +71,8 @@ def finished(config, sample_data, tmp_path_factory) -> Path:
     """The folder of an uninterrupted run. Not to be changed."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
     run = Run(config, sample_data, folder, limit=LIMIT, progress=False)
-    assert run.fit() == folder / "model.keras"
+    with open(folder.parent / "stderr.txt", "w") as file, contextlib.redirect_stderr(file):
+        assert run.fit() == folder / "model.keras"
     assert run.step == 8 * STEPS_PER_EPOCH
     return folder
 
@@ -79,12 +85,13 @@ def copy(finished, tmp_path) -> Path:
 def test_the_run_folder(finished, config):
     assert {p.name for p in finished.iterdir()} == {
         *("config.yaml", "environment.json", "history.csv", "model.keras"),
-        *("previews", "checkpoints", "tensorboard"),
+        *("previews", "checkpoints", "tensorboard", "report.html", "epochs.png"),
     }
     assert load_config(finished / "config.yaml") == config
     about = json.loads((finished / "environment.json").read_text())
     assert about["faces"] == LIMIT and about["backend"] == keras.backend.backend()
-    assert {"python", "system", "keras", "numpy", "command"} <= set(about)
+    assert {"python", "system", "device", "keras", "numpy", "command", "started"} <= set(about)
+    assert about["step"] == 0 and "earlier" not in about
     assert len(about["data_sha256"]) == 64
     names = sorted(p.name for p in (finished / "checkpoints").iterdir())
     assert names == ["step_00000023.npz", "step_00000024.npz"]
@@ -103,9 +110,11 @@ def test_history(finished):
 
 
 def test_previews(finished):
-    previews = sorted((finished / "previews").iterdir())
-    steps = [int(p.stem.removeprefix("step_")) for p in previews]
-    assert steps == sorted({s for e in range(0, 24, 3) for s in (e + 2, e + 3)})
+    """One of every epoch, and the last few from the middle of one."""
+    epochs = [f"epoch_{n:04d}.png" for n in range(1, 9)]
+    middles = [f"step_{n:08d}.png" for n in range(2, 24, 3)][-KEEP_STEPS:]
+    assert sorted(p.name for p in (finished / "previews").iterdir()) == epochs + middles
+    previews = [finished / "previews" / name for name in epochs]
     first, last = read_image(previews[0]), read_image(previews[-1])
     # Face mask, 8, original for each of three faces, in cells of 8 pixels under a heading.
     assert first.shape == last.shape == (14 + 2 + 3 * 10, 2 + 3 * 10, 3)
@@ -113,6 +122,15 @@ def test_previews(finished):
         cells = [p[16:, 2 + 10 * column : 10 + 10 * column] for p in (first, last)]
         assert np.array_equal(*cells)
     assert not np.array_equal(first[16:, 12:20], last[16:, 12:20])
+
+
+def test_collapse_is_announced_once(finished):
+    """After two epochs and eight steps, that is three epochs; and the page says it too."""
+    (line,) = (finished.parent / "stderr.txt").read_text().splitlines()
+    assert line.startswith("warning: epoch 3: the discriminator of block 8 has collapsed")
+    page = (finished / "report.html").read_text()
+    assert "epoch 3: the discriminator of block 8 has collapsed" in page
+    assert "Finished: 8 of 8 epochs" in page
 
 
 def test_tensorboard(finished):
@@ -214,14 +232,16 @@ def test_killed_before_the_first_checkpoint(config, finished, sample_data, tmp_p
 
 
 def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
-    """Only the number of epochs may change; after the minutes everything is written; a weight that
+    """Only epochs and warnings may change; after the minutes everything is written; a weight that
     is not a number stops the run, and the last good checkpoint is named and stays."""
-    longer = replace_training(config, epochs=10)
+    longer = replace_training(config, epochs=10, collapse_bound=0.0)
     run = Run(longer, sample_data, copy, limit=LIMIT, resume=True, progress=False, max_minutes=0)
     run.fit()
     last = copy / "checkpoints" / "step_00000026.npz"
     assert run.step == 26 and checkpoints.latest(copy / "checkpoints") == last
     assert load_config(copy / "config.yaml") == longer
+    about = json.loads((copy / "environment.json").read_text())
+    assert about["step"] == 24 and [one["step"] for one in about["earlier"]] == [0]
 
     broken = run.model.cascade.trainable_variables[0]
     broken.assign(np.full(broken.shape, np.nan))
@@ -282,13 +302,3 @@ def test_a_run_that_cannot_start_leaves_no_trace(config, sample_data, tmp_path, 
     with pytest.raises(WeightsError):
         Run(from_dict(plain), sample_data, tmp_path / "run", limit=LIMIT)
     assert not (tmp_path / "run" / "config.yaml").exists()
-
-
-def test_data_hash():
-    faces, masks = np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.uint8)
-    expected = data_hash(faces, masks)
-    assert expected == data_hash(faces.copy(), masks.copy())
-    changed = masks.copy()
-    changed[1, 2, 2] = 1
-    assert data_hash(faces, changed) != expected
-    assert data_hash(faces[:1], masks) != expected

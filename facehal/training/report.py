@@ -1,0 +1,296 @@
+"""The page of a run: what was trained, on what, how the losses went and what came out.
+
+Nothing here needs Keras: the page is made from the files of the run folder alone, while the run
+goes on, after it, or on another machine.
+"""
+
+import base64
+import dataclasses
+import html
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from facehal.config import Config, LossConfig, load_config
+from facehal.errors import TrainingError
+from facehal.files import write_text
+from facehal.training import curves, history, previews
+from facehal.training.curves import Line, chart
+from facehal.training.history import Row
+
+# Terms of equation 6 with the name of their weight, in the order and colours of the page.
+TERMS = (
+    ("pixel", None, "c0"),
+    ("perceptual", "perceptual", "c1"),
+    ("adversarial", "adversarial", "c2"),
+    ("identity", "identity", "c3"),
+    ("total_variation", "total_variation", "c5"),
+)
+FILES = (
+    ("model.keras", "the newest model: facehal.load, facehal hallucinate --model, Keras itself"),
+    ("stages/", "the model of every finished stage of a ProGAN"),
+    ("config.yaml", "the whole configuration; train --config takes it"),
+    ("environment.json", "command, data, versions, device, git state; earlier starts of the run"),
+    ("history.csv", "a row per epoch: seconds and the mean of every loss, unweighted"),
+    ("previews/", "the same faces after every epoch: mask, every resolution, original"),
+    ("epochs.png", "the same faces after evenly spaced epochs, beside mask and original"),
+    ("checkpoints/", "the newest two; train --resume goes on from the last"),
+    ("tensorboard/", "the rows of history.csv for tensorboard --logdir"),
+)
+STYLE = """
+:root { color-scheme: light dark; --paper: #fff; --ink: #1c1f24; --soft: #5c636e; --rule: #d9dce1;
+  --alarm: #b3261e; --panel: #f5f6f8; }
+@media (prefers-color-scheme: dark) { :root { --paper: #15171b; --ink: #e6e8eb; --soft: #9aa2ad;
+  --rule: #343941; --alarm: #ff8a80; --panel: #1e2126; } }
+body { margin: 2rem auto; max-width: 72rem; padding: 0 1.2rem; background: var(--paper);
+  color: var(--ink); font: 16px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; border-top: 1px solid var(--rule);
+  padding-top: .6rem; }
+p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .9rem; }
+.alarm { border-left: 4px solid var(--alarm); background: var(--panel); padding: .6rem .9rem;
+  margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; }
+td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top; }
+th { font-weight: 600; white-space: nowrap; } td { overflow-wrap: anywhere; }
+code, pre { font: .85rem/1.4 ui-monospace, monospace; }
+pre { background: var(--panel); padding: .8rem; overflow-x: auto; }
+img { max-width: 100%; border: 1px solid var(--rule); image-rendering: pixelated; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr));
+  gap: 1rem 1.6rem; }
+"""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What :func:`write_report` made.
+
+    Attributes:
+        page: path of ``report.html``.
+        epochs: those that stand in ``epochs.png``; empty where there is no such picture.
+        warnings: one line each.
+    """
+
+    page: Path
+    epochs: list[int]
+    warnings: list[str]
+
+
+def write_report(folder: str | Path) -> Report:
+    """Writes ``report.html``, which needs no other file, and ``epochs.png`` into a run folder.
+
+    Args:
+        folder: of any run, under way, stopped or finished. ``epochs.png`` is made from the grids
+            in ``previews/`` and left out while no epoch is finished.
+
+    Raises:
+        TrainingError: not a run folder, a file in it is damaged, or the page cannot be written.
+        ConfigError: its ``config.yaml`` is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "config.yaml").is_file():
+        raise TrainingError(
+            f"{folder}: not a run folder (no config.yaml in it); name the folder given to "
+            "train --out"
+        )
+    config = load_config(folder / "config.yaml")
+    rows = history.read_history(folder)
+    grids = folder / "previews"
+    side = config.network.resolutions[-1]
+    shown = previews.write_epoch_study(folder / "epochs.png", grids, rows, side)
+    warnings = [str(one) for one in history.collapses(rows, config.training)]
+    newest = previews.newest(grids, rows)
+    name = html.escape(folder.resolve().name)
+    parts = [
+        f"<h1>{name}</h1><p>{_status(config, rows)}</p>",
+        *(f'<p class="alarm"><b>Warning.</b> {html.escape(one)}</p>' for one in warnings),
+        "<h2>Run</h2>",
+        _table(_about(folder, config, rows)),
+        "<h2>Newest preview</h2>",
+        _picture(newest[1], f"after {newest[0]}; the same faces every time") if newest
+        else _soft(_no_previews(config)),
+        "<h2>Epochs</h2>",
+        _picture(folder / "epochs.png", "the same faces, later and later in training") if shown
+        else _soft("no epoch with a preview is finished yet" if newest else _no_previews(config)),
+        "<h2>Losses</h2>",
+        *_charts(config, rows),
+        "<h2>Configuration</h2>",
+        *_configuration(config),
+        "<h2>Files</h2>",
+        _table([(file, what) for file, what in FILES if (folder / file).exists()], code=True),
+    ]  # fmt: skip
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{name}: facehal run</title><style>{STYLE}{curves.STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+    path = folder / "report.html"
+    write_text(path, page, error=TrainingError)
+    return Report(path, shown, warnings)
+
+
+def _soft(text: str) -> str:
+    return f'<p class="soft">{html.escape(text)}</p>'
+
+
+def _no_previews(config: Config) -> str:
+    if config.training.preview_faces == 0:
+        return "none: preview_faces is 0 in the configuration"
+    return "none yet: the first is drawn with the first checkpoint"
+
+
+def _picture(path: Path, caption: str) -> str:
+    try:
+        data = base64.b64encode(path.read_bytes()).decode()
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from None
+    text = html.escape(caption)
+    return f'<img alt="{text}" src="data:image/png;base64,{data}"><p class="soft">{text}</p>'
+
+
+def _table(rows: list[tuple[str, str]], *, code: bool = False) -> str:
+    cells = ((f"<code>{html.escape(a)}</code>" if code else html.escape(a), b) for a, b in rows)
+    lines = (f"<tr><th>{a}</th><td>{html.escape(b)}</td></tr>" for a, b in cells)
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _status(config: Config, rows: list[Row]) -> str:
+    """How far the run is, for the top of the page."""
+    total = history.total_epochs(config)
+    done = int(rows[-1]["epoch"]) if rows else 0
+    model = {"cascaded": "Cascade", "progan": "ProGAN"}[config.model]
+    text = f"{model}, size {config.size}, blocks {config.network.resolutions[0]} to "
+    text += f"{config.network.resolutions[-1]}. "
+    if done >= total:
+        text += f"Finished: {done} of {total} epochs."
+    else:
+        text += f"{done} of {total} epochs."
+        if rows and "stage" in rows[-1]:
+            text += f" Last stage trained: {rows[-1]['stage']:g}×{rows[-1]['stage']:g}."
+    return f'{html.escape(text)} <span class="soft">Page of {_now()}.</span>'
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M %Z")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "2 h 5 min", "3 min 20 s", "12 s"."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _about(folder: Path, config: Config, rows: list[Row]) -> list[tuple[str, str]]:
+    """Command, data, time and versions."""
+    path = folder / "environment.json"
+    try:
+        about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        earlier = list(about.pop("earlier", []))
+    except FileNotFoundError:
+        about, earlier = {}, []
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise TrainingError(
+            f"{path}: not one that training wrote ({error}); delete it to report without it"
+        ) from None
+    shown = []
+    if rows:
+        each = duration(rows[-1]["seconds"])
+        total = duration(sum(row["seconds"] for row in rows))
+        shown.append(("training time", f"{total} in {len(rows)} epochs; the last took {each}"))
+    labels = {"data_sha256": "data (SHA-256)", "git": "facehal's git commit"}
+    labels |= {"started": "started (UTC)", "step": "from step"}
+    shown += [(labels.get(name, name), str(value)) for name, value in about.items()]
+    if earlier:
+        starts = (f"{one.get('started', '?')} from step {one.get('step', '?')}" for one in earlier)
+        shown.append(("started before", "; ".join(starts)))
+    return shown
+
+
+def _charts(config: Config, rows: list[Row]) -> list[str]:
+    """For every block: what each term adds to the generator's loss; its discriminator."""
+    if not rows:
+        return [_soft("the first epoch is not finished yet")]
+    text = (
+        "Means over each epoch. Generator: every term times its weight, and their sum, equation 6. "
+        "Discriminator: 0 is a perfect one, from which the generator learns nothing; "
+        f"{config.loss.label_smoothing:g} is the target for real pictures."
+    )
+    parts = [_soft(text)]
+    for size in history.resolutions(rows):
+        figures = [_generator_chart(config.loss, rows, size)]
+        if any(f"{size}/discriminator" in row for row in rows):
+            figures += _discriminator_charts(config, rows, size)
+        parts.append(f'<h3>{size}×{size}</h3><div class="charts">{"".join(figures)}</div>')
+    return parts
+
+
+def _points(rows: list[Row], name: str, factor: float = 1.0) -> list[tuple[float, float]]:
+    return [(row["epoch"], row[name] * factor) for row in rows if name in row]
+
+
+def _generator_chart(loss: LossConfig, rows: list[Row], size: int) -> str:
+    lines = []
+    for term, weight, colour in TERMS:
+        factor = getattr(loss, weight) if weight else 1.0
+        points = _points(rows, f"{size}/{term}", factor)
+        if points:
+            lines.append(Line(term.replace("_", " "), points, colour))
+    lines.append(Line("sum", _points(rows, f"{size}/generator")))
+    return chart("Generator", lines, log=True)
+
+
+def _discriminator_charts(config: Config, rows: list[Row], size: int) -> list[str]:
+    loss = Line("loss", _points(rows, f"{size}/discriminator"), "c4")
+    bound = config.training.collapse_bound
+    real, fake = (_points(rows, f"{size}/{name}_probability") for name in ("real", "fake"))
+    return [
+        chart(
+            "Discriminator", [loss], log=True, bound=(bound, "collapse_bound") if bound else None
+        ),
+        chart(
+            "Its probability of “real”",
+            [Line("real pictures", real, "c3"), Line("hallucinated", fake, "c2")],
+            limits=(0.0, 1.0),
+        ),
+    ]
+
+
+def _configuration(config: Config) -> list[str]:
+    """What differs from the paper's numbers, then everything."""
+    ours, paper = _flat(config), _flat(Config())
+    rows = [(name, value, paper[name]) for name, value in ours.items() if value != paper[name]]
+    everything = html.escape(yaml.safe_dump(config.to_dict(), sort_keys=False))
+    whole = f"<details><summary>All of config.yaml</summary><pre>{everything}</pre></details>"
+    if not rows:
+        return [_soft("exactly the paper's (the defaults of facehal.config)"), whole]
+    lines = "".join(
+        f"<tr><th>{name}</th><td>{html.escape(ours)}</td><td>{html.escape(default)}</td></tr>"
+        for name, ours, default in rows
+    )
+    head = "<tr><th>differs</th><th>this run</th><th>paper, or default</th></tr>"
+    return [f"<table>{head}{lines}</table>", whole]
+
+
+def _flat(config: Config) -> dict[str, str]:
+    """Every setting as ``section.name``."""
+    flat = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            for inner in dataclasses.fields(value):
+                flat[f"{field.name}.{inner.name}"] = _text(getattr(value, inner.name))
+        else:
+            flat[field.name] = _text(value)
+    return flat
+
+
+def _text(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
