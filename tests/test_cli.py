@@ -96,6 +96,29 @@ def test_errors_of_training_are_one_line(tmp_path):
     assert "manifest" in one_line(facehal(*words, tiny))
 
 
+def test_progan_trains_and_hallucinates(sample_data, tmp_path):
+    """Every stage leaves its model; the newest is the largest."""
+    words = ["train", "progan", "--data", sample_data, "--out", tmp_path / "run", "--config"]
+    words += [ROOT / "experiments/progan_tiny.yaml", "--epochs-per-stage", 1, "--limit", 10]
+    done = facehal(*words)
+    assert done.returncode == 0, done.stderr
+    stages = sorted(p.name for p in (tmp_path / "run/stages").iterdir())
+    assert stages == ["progan_16.keras", "progan_32.keras", "progan_8.keras"]
+    assert "add --resume" in one_line(facehal(*words))
+    photos = sample_data.parent / "photos" / "Grace_Hopper"
+    words = ["hallucinate", photos, "--out", tmp_path / "out", "--model"]
+    done = facehal(*words, tmp_path / "run/model.keras")
+    assert "12 of 12 photos hallucinated" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(("verb", "other"), [("cascaded", "progan"), ("progan", "cascaded")])
+def test_a_file_for_the_other_model(verb, other, tmp_path):
+    config = ROOT / "experiments" / f"{other}.yaml"
+    words = ["train", verb, "--data", tmp_path, "--out", tmp_path / "run", "--config", config]
+    line = one_line(facehal(*words))
+    assert f"{other}.yaml: its model is {other}" in line and f"`facehal train {other}`" in line
+
+
 def test_weights_list_says_what_is_missing(tmp_path):
     done = facehal("weights", "list", FACEHAL_WEIGHTS=str(tmp_path))
     assert done.returncode == 0

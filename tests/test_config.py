@@ -29,11 +29,23 @@ def test_defaults_are_the_papers():
     rates = (training.generator_rate, training.discriminator_rate)
     assert rates == (1e-4, 2e-4) and (training.beta1, training.beta2) == (0.5, 0.999)
     assert (training.epochs, training.batch_size, training.mirror) == (50, 10, True)
+    assert (config.model, training.epochs_per_stage) == ("cascaded", 50)
     assert (training.precision, training.moving_average) == ("float32", 0.0)
 
 
 def test_the_cascades_experiment_is_the_default():
     assert load_config(EXPERIMENTS / "cascaded.yaml") == Config()
+
+
+@pytest.mark.parametrize("size", ["", "_compact", "_tiny"])
+def test_progan_differs_in_the_model_and_its_schedule_alone(size):
+    """ "The loss function, hyper parameters and training data are kept the same" (section 3.1)."""
+    progan = load_config(EXPERIMENTS / f"progan{size}.yaml").to_dict()
+    cascade = load_config(EXPERIMENTS / f"{size[1:] or 'cascaded'}.yaml").to_dict()
+    assert (progan.pop("model"), cascade.pop("model")) == ("progan", "cascaded")
+    epochs = progan["training"].pop("epochs_per_stage")
+    del cascade["training"]["epochs_per_stage"]
+    assert progan == cascade and epochs == {"": 50, "_compact": 4, "_tiny": 10}[size]
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
@@ -81,6 +93,13 @@ REFUSED = {
     "known are batch_size, beta1": {"training": {"rate": 1}},
     "size is one of paper, standard": {"size": "huge"},
     "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
+    "model is one of cascaded, progan, not 'gan'": {"model": "gan"},
+    "model is one of .* not \\[\\]": {"model": []},
+    "end_to_end joins the blocks of a cascade": {
+        "model": "progan",
+        "network": {"end_to_end": True},
+    },
+    "epochs_per_stage cannot be 0": {"training": {"epochs_per_stage": 0}},
     "network must be a mapping": {"network": 5},
     "loss must be a mapping": {"loss": ["pixel"]},
     "pixel is one of l1, l2, not 'l3'": {"loss": {"pixel": "l3"}},

@@ -118,6 +118,15 @@ def test_an_npz_of_something_else(tmp_path):
     np.savez(tmp_path / "step_00000001.npz", x=1)
     with pytest.raises(TrainingError, match="not a checkpoint"):
         checkpoints.restore(network(0), tmp_path / "step_00000001.npz")
+    with pytest.raises(TrainingError, match="not a checkpoint"):
+        checkpoints.read_state(tmp_path / "step_00000001.npz")
+
+
+def test_the_state_alone(tmp_path):
+    state = {"stage": 2, "partial": {"8/pixel": 0.5}}
+    path = checkpoints.save(network(0), tmp_path, 7, state)
+    assert checkpoints.read_state(path) == {**state, "step": 7}
+    assert checkpoints.restore(network(1), path) == {**state, "step": 7}
 
 
 @pytest.mark.parametrize("other", [{"units": 65}, {"moving_average": False}])
