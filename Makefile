@@ -21,7 +21,7 @@ RUN    ?= runs/cascaded
 endif
 DATA   ?= $(OUT)
 
-.PHONY: help install demo test test-core lint preprocess train-cascaded train-progan lfw eval-lfw bench clean
+.PHONY: help install demo test test-core lint preprocess train-cascaded train-progan ablations lfw eval-lfw bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -70,6 +70,14 @@ train-progan: CONFIG := experiments/$(if $(PHOTOS),progan_compact,progan_tiny).y
 train-progan: RUN := runs/$(if $(PHOTOS),progan,sample_progan)
 train-progan: install ## the progressively growing version, likewise; CONFIG says model: progan
 	$(BIN)/facehal train progan --data $(DATA) --out $(RUN) --config $(CONFIG)
+
+# TEST: prepared faces of people who are not in DATA. BASE: an experiment file to start from instead of
+# experiments/ablation_base.yaml (experiments/cascaded.yaml: the paper's size, for a GPU).
+TEST ?= $(firstword $(wildcard data/processed/lfw data/processed/lfw_dev) $(DATA))
+ablations: RUN := runs/$(if $(PHOTOS),ablations,sample_ablations)
+ablations: BASE := $(if $(PHOTOS),,experiments/tiny.yaml)
+ablations: install ## every variant of experiments/ablation_*.yaml alike, one table: a night on two cores
+	$(BIN)/facehal ablations --data $(DATA) --test $(TEST) --out $(RUN) $(if $(BASE),--base $(BASE))
 
 # The shipped model and the reference rows on LFW. TRAIN: prepared training faces, for two of the rows.
 LFW     ?= data/processed/lfw

@@ -61,7 +61,8 @@ def variants(
     Args:
         experiments: the folder; ``ablation_base.yaml`` in it is what the others differ from.
         base: another experiment file to start from. What a variant sets otherwise than
-            ``ablation_base.yaml`` is set in this one.
+            ``ablation_base.yaml`` is set in this one; a stage of ProGAN then takes as many epochs
+            as its cascade, so that every block of every variant has the same number of steps.
 
     Raises:
         ConfigError: a file is missing or wrong.
@@ -69,7 +70,10 @@ def variants(
     """
     folder = Path(experiments)
     own = load_config(folder / f"{PREFIX}{BASE}.yaml")
-    start = own if base is None else load_config(Path(base))
+    start = own
+    if base is not None:
+        start = load_config(Path(base))
+        start = replace_training(start, epochs_per_stage=start.training.epochs)
     found = {BASE: start}
     for path in sorted(folder.glob(f"{PREFIX}*.yaml")):
         name = path.stem.removeprefix(PREFIX)
@@ -148,7 +152,8 @@ def ablate(
     todo = [name for name in plan if not names or name in names]
     for number, name in enumerate(todo, 1):
         differs = difference(plan[BASE], plan[name])
-        print(f"{name} ({number} of {len(todo)}): {_words(differs) or 'the base'}", flush=True)
+        what = _words(differs) or ("the base" if name == BASE else "nothing else than the base")
+        print(f"{name} ({number} of {len(todo)}): {what}", flush=True)
         if name != BASE and not differs:
             _write_status(out, name, state="same as base", **source)
             continue
@@ -296,7 +301,6 @@ def train_variant(job: str) -> None:
     wanted = json.loads(job)
     out, name = Path(wanted["out"]), wanted["name"]
     source = {key: wanted[key] for key in ("data", "limit")}
-    threading.Thread(target=_follow, daemon=True).start()
     try:
         run = Run(
             load_config(out / f"{name}.yaml"),
@@ -329,10 +333,14 @@ def train_variant(job: str) -> None:
     )
 
 
-def _follow() -> None:
-    """Ends this process when the one that started it is gone."""
-    sys.stdin.buffer.read()
-    os._exit(1)
+def follow_parent() -> None:
+    """Ends this process when the one that started it is gone, and with it the pipe to stdin."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _seconds(run: Run) -> float:
