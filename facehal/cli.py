@@ -17,7 +17,33 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-train_app = typer.Typer(help="Train a model.", no_args_is_help=True)
+# Typer keeps the line breaks inside a paragraph, so that each sentence here is one long line.
+TRAIN_EPILOG = """\
+Schedule, where the file says nothing: the paper's 50 epochs (ProGAN: 50 for every stage), batch \
+10, Adam at 1e-4 (generator) and 2e-4 (discriminator). A file states what differs and may extend \
+another one; facehal/config.py lists every name. Perceptual and identity terms need weights: see \
+`facehal weights list`.
+
+OUT holds, from the first checkpoint on (every 500 steps and after every epoch):
+- report.html: configuration, data, versions, warnings, loss curves, newest pictures
+- epochs.png: the same faces after 10, 20, 30 … epochs; `facehal report OUT` renews both
+- model.keras: the newest model, for `facehal hallucinate --model` or facehal.load
+- history.csv, tensorboard/: every loss by epoch
+- previews/: the same faces after each epoch; checkpoints/: the newest two, to resume from
+- config.yaml, environment.json: all of the configuration; command, data hash, versions, git state
+
+To go on after a stop or a crash, give the same command with --resume: the numbers are those of a \
+run that was never stopped. Only the number of epochs may change.
+
+A warning is printed when a discriminator collapses (collapse_bound, collapse_epochs, \
+collapse_steps in the file). KERAS_BACKEND=jax in the environment trains on JAX instead of \
+TensorFlow.
+"""
+train_app = typer.Typer(
+    help="Train a model on prepared faces: the cascade or the growing network of the paper. "
+    "--help after a verb says what lands in the run folder and how to resume.",
+    no_args_is_help=True,
+)
 weights_app = typer.Typer(
     help="Published weights that losses and metrics need.", no_args_is_help=True
 )
@@ -132,33 +158,45 @@ def lfw(
     print(f"{fetch(out, archive)} photos in {out}")
 
 
-DataOption = Annotated[Path, typer.Option("--data", help="Folder that preprocess wrote.")]
-RunOption = Annotated[Path, typer.Option("--out", help="Run folder; new, or with --resume.")]
-ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint.")]
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder of prepared faces, from `facehal preprocess`.")
+]
+RunOption = Annotated[
+    Path, typer.Option("--out", help="Run folder: a new one, or with --resume that of the run.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the newest checkpoint in OUT.")
+]
 LimitOption = Annotated[
-    int | None, typer.Option("--limit", min=1, help="Use only the first faces.")
+    int | None, typer.Option("--limit", min=1, help="Use only the first faces, for a trial.")
 ]
 MinutesOption = Annotated[
     float | None,
-    typer.Option("--max-minutes", min=0, help="Stop after this time, everything written."),
+    typer.Option(
+        "--max-minutes",
+        min=0,
+        help="Stop at the first checkpoint after this time; --resume goes on.",
+    ),
 ]
 
 
-@train_app.command("cascaded")
+@train_app.command("cascaded", epilog=TRAIN_EPILOG)
 def train_cascaded(
     data: DataOption,
     out: RunOption,
     config: Annotated[Path, typer.Option(help="Experiment file (YAML); see experiments/.")],
-    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the file's.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the file's (the paper's: 50).")
+    ] = None,
     resume: ResumeOption = False,
     limit: LimitOption = None,
     max_minutes: MinutesOption = None,
 ) -> None:
-    """The cascade: all five blocks in one step (section 3.1)."""
+    """The cascade: all five blocks, 8×8 to 128×128, trained in one step (section 3.1)."""
     _train("cascaded", config, {"epochs": epochs}, data, out, resume, limit, max_minutes)
 
 
-@train_app.command("progan")
+@train_app.command("progan", epilog=TRAIN_EPILOG)
 def train_progan(
     data: DataOption,
     out: RunOption,
@@ -205,7 +243,29 @@ def _train(
     if given:
         experiment = replace_training(experiment, **given)
     path = Run(experiment, data, out, resume=resume, limit=limit, max_minutes=max_minutes).fit()
-    print(f"{path}: trained; previews in {out / 'previews'}")
+    print(f"{path}: trained; {out / 'report.html'} shows how")
+
+
+@app.command(
+    help="A run's page and epoch study: RUN/report.html and RUN/epochs.png. Training may go on.\n\n"
+    "report.html needs no other file: configuration and what differs from the paper's, data hash, "
+    "versions, git state, time, warnings, loss curves, the newest preview. epochs.png shows the "
+    "same faces after 10, 20, 30, 40, 50 epochs, or as many evenly spaced ones as the run has."
+)
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, the --out of `facehal train`.")],
+) -> None:
+    """A run's page and epoch study."""
+    from facehal.training.report import write_report
+
+    made = write_report(run)
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if made.epochs:
+        print(f"{run / 'epochs.png'}: after epochs {', '.join(map(str, made.epochs))}")
+    else:
+        print(f"{run}: no epochs.png, for no finished epoch has a preview")
+    print(made.page)
 
 
 @app.command()
@@ -379,8 +439,10 @@ def ablations(
 def train_variant(job: str) -> None:
     """One variant of `ablations`, in a process of its own."""
     _import_keras()
+    from facehal.evaluation.ablations import follow_parent
     from facehal.evaluation.ablations import train_variant as run
 
+    follow_parent()
     run(job)
 
 
