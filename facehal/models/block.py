@@ -10,6 +10,7 @@ from keras import ops
 from facehal.config import NetworkConfig, TrainingConfig
 from facehal.models.pyramid import pyramid
 from facehal.networks import Discriminator, Generator, Upscaler
+from facehal.networks.layers import replicas
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from facehal.models.block import (
     precision,
 )
 from facehal.models.pyramid import pyramid
+from facehal.networks.layers import replicas
 
 
 class GanTrainer(keras.Model):
@@ -105,7 +106,8 @@ class GanTrainer(keras.Model):
             total += losses.generator + losses.discriminator
             report.update({f"{size}/{name}": value for name, value in losses.report.items()})
         self.report.update_state(report)
-        return total
+        # Each device adds its share's gradient to the sum (see GanAdam).
+        return total / replicas()
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
         """Every term of every block by name (``128/pixel``), averaged since the last reset."""
@@ -127,7 +129,7 @@ class GanTrainer(keras.Model):
             for variable, average in zip(self.trainable_variables, averages, strict=True):
                 values[id(variable)] = average
         for theirs, ours in zip(network.variables, self.network.variables, strict=True):
-            theirs.assign(values[id(ours)].numpy())
+            theirs.assign(ops.convert_to_numpy(values[id(ours)]))
 
 
 def resolve_jit(choice: bool | str) -> bool:

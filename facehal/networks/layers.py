@@ -12,6 +12,15 @@ def activation(name: str) -> layers.Layer:
     return layers.LeakyReLU(negative_slope=SLOPE, name=name)
 
 
+def replicas() -> int:
+    """Over how many devices TensorFlow splits a batch; 1 on JAX, which sees whole batches."""
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
 def normalizer(kind: str, name: str) -> layers.Layer | None:
     """``batch`` gives batch normalisation, ``none`` nothing."""
     if kind == "none":
@@ -24,12 +33,16 @@ class BatchNormalization(layers.BatchNormalization):
     """Keras's layer, trained with TensorFlow's fused kernel where that is the backend.
 
     Keras composes it of a dozen passes over the picture, forward and back; on a CPU that is a
-    tenth of a training step. Outputs, statistics and the saved file are the same.
+    tenth of a training step. Outputs, statistics and the saved file are the same. Where a batch
+    is split over several devices the statistics are those of the whole batch, by Keras's layer.
     """
 
     def call(self, inputs, training=None, mask=None):
         """As Keras's."""
         if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        if replicas() > 1:
+            self.synchronized = True
             return super().call(inputs, training=training, mask=mask)
         import tensorflow as tf
 
