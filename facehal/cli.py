@@ -350,6 +350,26 @@ def picture_names(files: list[Path]) -> dict[Path, str]:
 
 
 @app.command()
+def masks(
+    data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Argument(help="Folder for faces/, masked/ and masks/.")],
+    size: Annotated[int, typer.Option(min=8, help="Side in pixels.")] = 128,
+    white: Annotated[str, typer.Option(help="What is white in a mask: hole or face.")] = "hole",
+    flat: Annotated[bool, typer.Option("--flat", help="No subfolders.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
+) -> None:
+    """Faces, masked faces and masks as pictures, for other inpainting programs (section 4.1).
+
+    What such a program makes of them goes into the table under the same names:
+    `facehal evaluate table1 --system NAME=FOLDER`.
+    """
+    from facehal.data.exchange import write_masks
+
+    count = write_masks(data, out, size=size, white=white, flat=flat, limit=limit)
+    print(f"{count} faces: {out / 'faces'}, {out / 'masked'}, {out / 'masks'}")
+
+
+@app.command()
 def augment(
     data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
     out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],

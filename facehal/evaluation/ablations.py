@@ -337,7 +337,7 @@ def follow_parent() -> None:
     """Ends this process when the one that started it is gone, and with it the pipe to stdin."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        os.read(0, 1)  # not sys.stdin: Python could not end while a thread waits in it
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
