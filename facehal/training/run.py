@@ -26,6 +26,7 @@ from facehal.models.saving import save_model
 from facehal.models.trainer import GanTrainer
 from facehal.training import checkpoints
 from facehal.training.callbacks import Bar, Preview
+from facehal.training.devices import Devices
 from facehal.training.history import collapses, read_history, total_epochs
 from facehal.training.previews import preview_path, thin_previews
 from facehal.training.provenance import data_hash, environment
@@ -73,6 +74,7 @@ class Run:
         folder: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the newest checkpoint, in whatever stage that is.
         limit: use only the first faces (for a trial).
+        devices: accelerators that share every batch (:class:`facehal.training.devices.Devices`).
         max_minutes: stop after this many minutes of training with everything written, as if the
             schedule ended there (for a machine that is only lent).
         progress: show the bar.
@@ -95,6 +97,7 @@ class Run:
         resume: bool = False,
         limit: int | None = None,
         max_minutes: float | None = None,
+        devices: int = 1,
         progress: bool = True,
     ):
         self.config, self.folder = config, Path(folder)
@@ -121,6 +124,7 @@ class Run:
             faces, masks, training.batch_size, mirror=training.mirror, seed=training.seed
         )
         self.data_hash = data_hash(faces, masks)
+        self.devices = Devices(devices, self.pairs.batch_size)
         _make_folder(self.folder)  # building the model takes a while: find out before
 
         self.step = 0
@@ -142,12 +146,13 @@ class Run:
         """The trainer of the present stage, with the same random weights whenever it is built."""
         config = self.config
         keras.utils.set_random_seed(config.training.seed + self.stage)
-        if config.model == "progan":
-            self.model = StageTrainer(
-                config, self.stage, previous, objective, total_steps=self.stage_steps
-            )
-        else:
-            self.model = CascadeTrainer(config, total_steps=self.stage_steps)
+        with self.devices.scope():
+            if config.model == "progan":
+                self.model = StageTrainer(
+                    config, self.stage, previous, objective, total_steps=self.stage_steps
+                )
+            else:
+                self.model = CascadeTrainer(config, total_steps=self.stage_steps)
         network = self.model.network
         self.averaged = type(network).from_config(network.get_config())
 
@@ -275,12 +280,13 @@ class Run:
         epoch_end = (self.step // per_epoch + 1) * per_epoch
         stop = min(epoch_end, self.step + self.config.training.checkpoint_steps)
         began = time.monotonic()
-        history = self.model.fit(
-            Stretch(self.pairs, self.step, stop),
-            shuffle=False,  # Pairs has; Keras's own order would differ after a resume
-            verbose=0,
-            callbacks=[watcher],
-        ).history
+        with self.devices.scope():
+            history = self.model.fit(
+                Stretch(self.pairs, self.step, stop),
+                shuffle=False,  # Pairs has; Keras's own order would differ after a resume
+                verbose=0,
+                callbacks=[watcher],
+            ).history
         self._add(history, stop - self.step, time.monotonic() - began)
         self.step = stop
         if stop == epoch_end:

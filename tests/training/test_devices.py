@@ -36,7 +36,8 @@ run.fit()
 if int(devices) > 1 and keras.backend.backend() == "tensorflow":
     for variable in [*run.model.variables, *run.model.optimizer.variables]:
         first, second = variable.value.values
-        assert variable.path.startswith(("losses", "loss")) or (first.numpy() == second.numpy()).all()
+        equal = (first.numpy() == second.numpy()).all()
+        assert equal or variable.path.startswith("loss")  # sums over a share each
 """
 
 
