@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -178,6 +178,9 @@ MinutesOption = Annotated[
         help="Stop at the first checkpoint after this time; --resume goes on.",
     ),
 ]
+DevicesOption = Annotated[
+    int, typer.Option("--devices", min=1, help="GPUs that share every batch evenly.")
+]
 
 
 @train_app.command("cascaded", epilog=TRAIN_EPILOG)
@@ -191,9 +194,11 @@ def train_cascaded(
     resume: ResumeOption = False,
     limit: LimitOption = None,
     max_minutes: MinutesOption = None,
+    devices: DevicesOption = 1,
 ) -> None:
     """The cascade: all five blocks, 8×8 to 128×128, trained in one step (section 3.1)."""
-    _train("cascaded", config, {"epochs": epochs}, data, out, resume, limit, max_minutes)
+    options = {"resume": resume, "limit": limit, "max_minutes": max_minutes, "devices": devices}
+    _train("cascaded", config, {"epochs": epochs}, data, out, options)
 
 
 @train_app.command("progan", epilog=TRAIN_EPILOG)
@@ -209,13 +214,14 @@ def train_progan(
     resume: ResumeOption = False,
     limit: LimitOption = None,
     max_minutes: MinutesOption = None,
+    devices: DevicesOption = 1,
 ) -> None:
     """The progressively growing version (sections 3.1, 4.3): block 8, then 16 around it … 128.
 
     OUT/model.keras is the newest block, OUT/stages/ has the model of every finished stage.
     """
-    changes = {"epochs_per_stage": epochs_per_stage}
-    _train("progan", config, changes, data, out, resume, limit, max_minutes)
+    options = {"resume": resume, "limit": limit, "max_minutes": max_minutes, "devices": devices}
+    _train("progan", config, {"epochs_per_stage": epochs_per_stage}, data, out, options)
 
 
 def _train(
@@ -224,9 +230,7 @@ def _train(
     changes: dict[str, int | None],
     data: Path,
     out: Path,
-    resume: bool,
-    limit: int | None,
-    max_minutes: float | None,
+    options: dict[str, Any],
 ) -> None:
     """What both verbs do; ``changes`` of the file's schedule count where they are not None."""
     _import_keras()
@@ -242,8 +246,12 @@ def _train(
     given = {name: value for name, value in changes.items() if value is not None}
     if given:
         experiment = replace_training(experiment, **given)
-    path = Run(experiment, data, out, resume=resume, limit=limit, max_minutes=max_minutes).fit()
-    print(f"{path}: trained; {out / 'report.html'} shows how")
+    run = Run(experiment, data, out, **options)
+    path = run.fit()
+    if run.step < run.total_steps:
+        print(f"{path}: {run.step} of {run.total_steps} steps done; --resume goes on")
+    else:
+        print(f"{path}: trained; {out / 'report.html'} shows how")
 
 
 @app.command(
