@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 WIDTH, HEIGHT = 340, 190
 LEFT, RIGHT, TOP, BOTTOM = 44, 8, 8, 30  # margins around the plot
-DECADES = 3  # a log axis reaches no further below its largest value
+DECADES = 2  # a log axis reaches no further below its largest value
 MARKERS = 15  # up to so many points each gets a dot: a single one is no line
 
 # Okabe and Ito's colours, which stay apart for the colour-blind, a little darker on white.
@@ -18,13 +18,13 @@ STYLE = """
 :root { --c0: #0072b2; --c1: #b97a00; --c2: #a8508a; --c3: #00795a; --c4: #c04f00; --c5: #5b5bd6; }
 @media (prefers-color-scheme: dark) { :root {
   --c0: #56b4e9; --c1: #f0b020; --c2: #e093bd; --c3: #2fc79a; --c4: #ff8a3d; --c5: #a9a9ff; } }
-figure.chart { margin: 0; }
+figure.chart { margin: 0; display: flex; flex-direction: column; }
 figure.chart figcaption { font-weight: 600; }
 figure.chart .key { font-size: .8rem; line-height: 1.5; }
 figure.chart .key span { white-space: nowrap; margin-right: .9em; }
 figure.chart .key b { display: inline-block; width: 1.1em; height: 0; margin-right: .35em;
   vertical-align: middle; border-top: 3px solid currentColor; }
-figure.chart svg { width: 100%; height: auto; display: block; }
+figure.chart svg { width: 100%; height: auto; margin-top: auto; }
 figure.chart text { fill: currentColor; font-size: 10px; opacity: .75; }
 figure.chart polyline { fill: none; stroke: currentColor; stroke-width: 1.8;
   stroke-linejoin: round; }
@@ -64,7 +64,8 @@ def chart(
         title: heading.
         lines: at least one with points; values that are not finite, and on a log axis those that
             are not positive, are left out.
-        log: logarithmic y axis of at most ``DECADES``; what lies below stands in the key only.
+        log: logarithmic y axis of at most ``DECADES``; what lies below stands in the key only,
+            marked so.
         limits: of the y axis; by default those of the values.
         bound: a level to draw as a dashed line, and its name.
         axis: name of the x axis.
@@ -118,6 +119,7 @@ def chart(
             f'<path class="bound" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>'
             f'<text x="{WIDTH - RIGHT}" y="{y - 4:.1f}" text-anchor="end">{name}</text>'
         )
+    drawn_lines = set()
     for one in shown:
         drawn = [(across(x), up(y)) for x, y in one.points if low <= y <= high]
         if not drawn:
@@ -127,9 +129,10 @@ def chart(
         parts.append(f'<g class="{one.colour}"><polyline points="{path}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2"/>' for x, y in dots]
         parts.append("</g>")
+        drawn_lines.add(one.name)
     key = "".join(
         f'<span><b class="{one.colour}"></b>{html.escape(one.name)} {number(one.points[-1][1])}'
-        "</span>"
+        f"{'' if one.name in drawn_lines else ' (below)'}</span>"
         for one in shown
     )
     head = f'viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(title)}"'

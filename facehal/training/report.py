@@ -54,6 +54,7 @@ h3 { font-size: 1rem; margin: 1.4rem 0 .3rem; border-top: 1px solid var(--rule);
 p { margin: .3rem 0; } .soft { color: var(--soft); font-size: .9rem; }
 .alarm { border-left: 4px solid var(--alarm); background: var(--panel); padding: .6rem .9rem;
   margin: 1rem 0; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; }
 td, th { text-align: left; padding: .15rem 1.2rem .15rem 0; vertical-align: top; }
 th { font-weight: 600; white-space: nowrap; } td { overflow-wrap: anywhere; }
@@ -157,7 +158,7 @@ def _picture(path: Path, caption: str) -> str:
 def _table(rows: list[tuple[str, str]], *, code: bool = False) -> str:
     cells = ((f"<code>{html.escape(a)}</code>" if code else html.escape(a), b) for a, b in rows)
     lines = (f"<tr><th>{a}</th><td>{html.escape(b)}</td></tr>" for a, b in cells)
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _status(config: Config, rows: list[Row]) -> str:
@@ -219,7 +220,8 @@ def _charts(config: Config, rows: list[Row]) -> list[str]:
     if not rows:
         return [_soft("the first epoch is not finished yet")]
     text = (
-        "Means over each epoch. Generator: every term times its weight, and their sum, equation 6. "
+        "Means over each epoch. Generator: every term times its weight, and their sum, equation 6; "
+        "a term far below the others has only its last value in the key. "
         "Discriminator: 0 is a perfect one, from which the generator learns nothing; "
         f"{config.loss.label_smoothing:g} is the target for real pictures."
     )
@@ -276,7 +278,7 @@ def _configuration(config: Config) -> list[str]:
         for name, ours, default in rows
     )
     head = "<tr><th>differs</th><th>this run</th><th>paper, or default</th></tr>"
-    return [f"<table>{head}{lines}</table>", whole]
+    return [f'<div class="wide"><table>{head}{lines}</table></div>', whole]
 
 
 def _flat(config: Config) -> dict[str, str]:
