@@ -50,7 +50,7 @@ class Bar(keras.callbacks.Callback):
         self.watched, self.folder = watched, folder
         self.step = step  # a disabled bar does not count
         self.steps_per_epoch, self.epochs, self.stage = steps_per_epoch, epochs, stage
-        start, stop = span
+        start, stop = self.span = span
         self.bar = tqdm(
             total=stop - start,
             initial=step - start,
@@ -59,12 +59,13 @@ class Bar(keras.callbacks.Callback):
             smoothing=0,  # checkpoints come in bursts: only the mean tells the time to the end
             desc=self._place(step),
         )
-        self.bar.set_postfix_str("building the first step")
+        if step < stop:
+            self.bar.set_postfix_str("building the first step")
         self._started = False
 
     def _place(self, step: int) -> str:
-        """Stage and epoch, the one that the next step belongs to."""
-        epoch = min(step // self.steps_per_epoch + 1, self.epochs)
+        """Stage and epoch: the one under way, at the end of the stage its last."""
+        epoch = min(step // self.steps_per_epoch + 1, self.span[1] // self.steps_per_epoch)
         return f"{self.stage}{', ' if self.stage else ''}epoch {epoch}/{self.epochs}"
 
     def on_train_batch_end(self, batch, logs=None):

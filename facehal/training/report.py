@@ -41,6 +41,7 @@ FILES = (
     ("checkpoints/", "the newest two; train --resume goes on from the last"),
     ("tensorboard/", "the rows of history.csv for tensorboard --logdir"),
 )
+SHOWN = 600  # pixels; narrower pictures are enlarged by a whole factor up to this
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c1f24; --soft: #5c636e; --rule: #d9dce1;
   --alarm: #b3261e; --panel: #f5f6f8; }
@@ -148,11 +149,14 @@ def _no_previews(config: Config) -> str:
 
 def _picture(path: Path, caption: str) -> str:
     try:
-        data = base64.b64encode(path.read_bytes()).decode()
+        data = path.read_bytes()
     except OSError as error:
         raise TrainingError(f"{path}: cannot be read ({error.strerror or error})") from None
+    width = int.from_bytes(data[16:20], "big")  # as every PNG's header has it
+    width *= max(1, SHOWN // max(width, 1))
     text = html.escape(caption)
-    return f'<img alt="{text}" src="data:image/png;base64,{data}"><p class="soft">{text}</p>'
+    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+    return f'<img alt="{text}" width="{width}" src="{source}"><p class="soft">{text}</p>'
 
 
 def _table(rows: list[tuple[str, str]], *, code: bool = False) -> str:

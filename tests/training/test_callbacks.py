@@ -66,6 +66,9 @@ def test_bar_after_a_resume_inside_a_stage(tmp_path, monkeypatch):
     state = shown.format_dict
     assert (state["n"], state["initial"], state["elapsed"]) == (51, 31, 40.0)
     assert "01:38" in str(shown) and "epoch 4/6" in str(shown) and "16/pixel 0.25" in str(shown)
+    for batch in range(49):
+        watcher.on_train_batch_end(batch, {"16/pixel": 0.25})
+    assert "block 16 (2/3), epoch 4/6: 100%" in str(shown)
     watcher.close()
 
 

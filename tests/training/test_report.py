@@ -90,6 +90,8 @@ def test_finished_cascade(tmp_path):
         *("8×8", "16×16", "32×32", "hallucinated 0.05", "after epoch 10"),
     ):
         assert words in page.text, words
+    # Small pictures are enlarged: two gaps and three cells of 34 pixels, five times.
+    assert 'width="520"' in report.page.read_text(encoding="utf-8")
     # What differs from the paper, and nothing else.
     differs = page.text.split("paper, or default")[1].split("All of config.yaml")[0]
     names = re.findall(r"[a-z]+\.[a-z_]+|\bsize\b", differs)
