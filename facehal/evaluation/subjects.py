@@ -12,7 +12,7 @@ from facehal.evaluation import report
 from facehal.evaluation.systems import Faces
 from facehal.images import contact_sheet, write_png
 from facehal.metrics.match_score import describe
-from facehal.training.run import data_hash, environment
+from facehal.training.provenance import data_hash, environment
 
 SHOWN = 6  # photos of a person in the picture
 
