@@ -280,22 +280,31 @@ def report(
 def hallucinate(
     photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
-    model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a .keras file or an exported .onnx file.")
+    ] = "compact",
+    engine: Annotated[
+        str | None,
+        typer.Option(help="keras or onnxruntime (starts in a second); default: by the file."),
+    ] = None,
 ) -> None:
     """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
 
     Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv.
     """
-    _import_keras()
     from tqdm import tqdm
 
-    from facehal.hallucinator import AlignedFace, load
+    from facehal.hallucinator import AlignedFace, load, needs_keras
     from facehal.images import contact_sheet, list_images, write_png
 
     files = list_images(photos)
     if not files:
         raise FacehalError(f"{photos[0]}: no pictures in it; name photos or a folder of photos")
-    hallucinator = load(model)
+    if needs_keras(model, engine):
+        if engine == "onnxruntime":
+            print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
+        _import_keras()
+    hallucinator = load(model, engine=engine)
     found: list[tuple[Path, AlignedFace]] = []
     skipped: list[tuple[Path, str]] = []
     names = picture_names(files)
@@ -472,6 +481,28 @@ def train_variant(job: str) -> None:
 
     follow_parent()
     run(job)
+
+
+@app.command("export")
+def export_model(
+    model: Annotated[str, typer.Argument(help="A .keras file or a shipped model.")] = "compact",
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, litert or savedmodel (a folder).")
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: the model's name, here.")
+    ] = None,
+) -> None:
+    """A model for programs without Keras, checked against it; docs/export.md says how to use it."""
+    from facehal.hallucinator import find_model, load_keras
+
+    path = find_model(model)
+    _import_keras()
+    from facehal.models.exporting import export, file_name
+
+    target = out or Path(file_name(path.stem, form))
+    difference = export(load_keras(path), form, target, path.name)
+    print(f"{target}: largest difference to the Keras model's pictures {difference:.1e}")
 
 
 METRICS_HELP = (

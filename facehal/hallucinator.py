@@ -18,7 +18,7 @@ from facehal.faces.alignment import align
 from facehal.faces.landmarks import LandmarkDetector
 from facehal.faces.mask import hull_mask
 from facehal.images import read_image, to_float, to_uint8
-from facehal.models.onnx_engine import OnnxEngine
+from facehal.models.onnx_engine import OnnxEngine, prepared, require
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
@@ -70,7 +70,8 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
             ``facehal export`` wrote.
         engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
-            CPU (extra: ``export``). Default: the one that the file is for.
+            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the cache
+            beside the weights. Default: the one that the file is for.
 
     Raises:
         FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
@@ -83,14 +84,40 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
     if engine not in ENGINES:
         raise FacehalError(f"engine {engine}: there are {' and '.join(ENGINES)}")
     if engine == "onnxruntime":
-        if not exported:
-            raise FacehalError(f"{path}: run `facehal export {model} --format onnx` first")
-        return Hallucinator(OnnxEngine(path))
+        return Hallucinator(OnnxEngine(path if exported else prepare_onnx(path)))
     if exported:
         raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
     from facehal.models.inference import KerasEngine
 
     return Hallucinator(KerasEngine(load_keras(path)))
+
+
+def prepare_onnx(path: Path) -> Path:
+    """The ONNX file of a ``.keras`` file, made and checked when it is asked for the first time.
+
+    That takes some ten seconds; afterwards it is read from the cache beside the weights.
+
+    Raises:
+        FacehalError: the model cannot be read, a package of the extra is missing, or the cache
+            cannot be written.
+    """
+    target = prepared(path)
+    if not target.is_file():
+        require("onnx", f"making an engine of {path.name}")
+        require("onnxruntime", "engine onnxruntime")
+        model = load_keras(path)
+        from facehal.models.exporting import export
+
+        export(model, "onnx", target, path.name)
+    return target
+
+
+def needs_keras(model: str | os.PathLike[str], engine: str | None) -> bool:
+    """Whether :func:`load` will import Keras: always, but for files that are exported already."""
+    path = find_model(model)
+    if engine == "onnxruntime" or path.suffix.lower() == ".onnx":
+        return path.suffix.lower() != ".onnx" and not prepared(path).is_file()
+    return True
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
@@ -103,7 +130,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     path = Path(shipped.get(str(model), Path(model)))
     if not path.is_file():
         raise FacehalError(
-            f"{model}: neither a .keras file nor a shipped model ({', '.join(shipped) or 'none'})"
+            f"{model}: neither a model's file nor a shipped model ({', '.join(shipped) or 'none'})"
         )
     return path
 
@@ -114,6 +141,8 @@ def load_keras(path: Path):
     Raises:
         FacehalError: the file is not a saved model, or not one of ours.
     """
+    if path.suffix.lower() != ".keras":
+        raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
     import keras
 
     from facehal.models.cascade import Cascade
