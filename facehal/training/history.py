@@ -36,11 +36,17 @@ def read_history(folder: Path) -> list[Row]:
     return rows
 
 
-def total_epochs(config: Config) -> int:
-    """Epochs of the whole schedule, all stages of a growing network together."""
-    if config.model == "progan":
-        return config.training.epochs_per_stage * len(config.network.resolutions)
-    return config.training.epochs
+def total_epochs(config: Config, rows: list[Row]) -> int:
+    """Epochs of the whole schedule, all stages of a growing network together.
+
+    A stage that is over counts as long as it was, even if ``epochs_per_stage`` has changed since.
+    """
+    if config.model != "progan":
+        return config.training.epochs
+    stages = [int(row["stage"]) for row in rows]
+    over = [stage for stage in stages if stage != stages[-1]]
+    left = len(config.network.resolutions) - len(set(over))
+    return len(over) + left * config.training.epochs_per_stage
 
 
 def resolutions(rows: list[Row]) -> list[int]:

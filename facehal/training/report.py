@@ -167,7 +167,7 @@ def _table(rows: list[tuple[str, str]], *, code: bool = False) -> str:
 
 def _status(config: Config, rows: list[Row]) -> str:
     """How far the run is, for the top of the page."""
-    total = history.total_epochs(config)
+    total = history.total_epochs(config, rows)
     done = int(rows[-1]["epoch"]) if rows else 0
     model = {"cascaded": "Cascade", "progan": "ProGAN"}[config.model]
     text = f"{model}, size {config.size}, blocks {config.network.resolutions[0]} to "

@@ -27,7 +27,7 @@ from facehal.models.trainer import GanTrainer
 from facehal.training import checkpoints
 from facehal.training.callbacks import Bar, Preview
 from facehal.training.devices import Devices
-from facehal.training.history import collapses, read_history, total_epochs
+from facehal.training.history import collapses, read_history
 from facehal.training.previews import preview_path, thin_previews
 from facehal.training.provenance import data_hash, environment
 from facehal.training.report import write_report
@@ -269,7 +269,7 @@ class Run:
             step=self.step,
             span=(self.stage_start, self.stage_end),
             steps_per_epoch=self.pairs.steps_per_epoch,
-            epochs=total_epochs(self.config),
+            epochs=self.total_steps // self.pairs.steps_per_epoch,
             stage=stage,
             show=self.progress,
         )
@@ -362,7 +362,7 @@ class Run:
             folder = self.folder / "previews"
             path = preview_path(folder, self.step, self.pairs.steps_per_epoch)
             self.preview.write(self.averaged, path)
-            thin_previews(folder, total_epochs(self.config))
+            thin_previews(folder, self.total_steps // self.pairs.steps_per_epoch)
         save_model(self.averaged, self.folder / "model.keras")
 
 

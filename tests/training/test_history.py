@@ -39,8 +39,12 @@ def test_not_a_history(tmp_path, text):
 def test_total_epochs():
     training = {"epochs": 7, "epochs_per_stage": 4}
     values = {"size": "tiny", "training": training}
-    assert total_epochs(from_dict(values)) == 7
-    assert total_epochs(from_dict({**values, "model": "progan"})) == 12  # 8, 16, 32
+    assert total_epochs(from_dict(values), []) == 7
+    growing = from_dict({**values, "model": "progan"})
+    assert total_epochs(growing, []) == 12  # 8, 16, 32
+    # The first stage was over when it got four epochs instead of two.
+    rows = [{"epoch": n, "stage": stage} for n, stage in enumerate((8, 8, 16), 1)]
+    assert total_epochs(growing, rows[:2]) == 12 and total_epochs(growing, rows) == 2 + 4 + 4
 
 
 def test_collapse():
