@@ -52,6 +52,9 @@ class LossConfig:
     perceptual_from: int = 32  # smallest resolution with the perceptual term
     identity_from: int = 8  # smallest resolution with the identity term
     adversarial_from: int = 8  # smallest resolution with the adversarial term
+    translation: int = (
+        0  # pixels by which LPIPS and the discriminators see pictures moved; 0 is off
+    )
     label_smoothing: float = 0.9  # target of real pictures for the discriminator
 
 
@@ -112,6 +115,7 @@ _POSITIVE = (
 # Inclusive limits beyond "not negative".
 _LIMITS = {
     "perceptual_from": (32, math.inf),  # LPIPS needs 31 pixels
+    "translation": (0, 8),
     "label_smoothing": (0.0, 1.0),
     "beta1": (0.0, 0.9999999),
     "beta2": (0.0, 0.9999999),

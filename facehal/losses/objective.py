@@ -45,11 +45,11 @@ class Objective:
     def names(self, resolution: int) -> tuple[str, ...]:
         """The keys of :attr:`BlockLosses.report` at this resolution, in order."""
         names = ["pixel"]
-        if self._perceptual_at(resolution):
+        if self.perceptual_at(resolution):
             names.append("perceptual")
         if self.adversarial_at(resolution):
             names.append("adversarial")
-        if self._identity_at(resolution):
+        if self.identity_at(resolution):
             names.append("identity")
         if self.config.total_variation:
             names.append("total_variation")
@@ -58,17 +58,21 @@ class Objective:
             names += ["discriminator", "real_probability", "fake_probability"]
         return tuple(names)
 
-    def _perceptual_at(self, resolution: int) -> bool:
+    def perceptual_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the perceptual term."""
         return self.lpips is not None and resolution >= self.config.perceptual_from
 
-    def _identity_at(self, resolution: int) -> bool:
+    def identity_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the identity term."""
         return self.identity is not None and resolution >= self.config.identity_from
 
     def adversarial_at(self, resolution: int) -> bool:
         """Whether blocks of this resolution need a discriminator."""
         return bool(self.config.adversarial) and resolution >= self.config.adversarial_from
 
-    def __call__(self, target, output, discriminator, detached_discriminator) -> BlockLosses:
+    def __call__(
+        self, target, output, discriminator, detached_discriminator, step=0
+    ) -> BlockLosses:
         """The losses of one block.
 
         Args:
@@ -76,18 +80,22 @@ class Objective:
             output: hallucinated pictures with the original face pixels, the same shape.
             discriminator: pictures → (n,) probabilities, with gradient to its variables.
             detached_discriminator: the same without gradient to its variables.
+            step: scalar integer; which of the translations it is (``config.translation``).
         """
         config = self.config
         resolution = target.shape[1]
         report = {"pixel": terms.PIXEL_TERMS[config.pixel](target, output)}
         total = report["pixel"]
-        if self.lpips is not None and resolution >= config.perceptual_from:
-            report["perceptual"] = ops.mean(self.lpips(target, output))
+        seen, seen_target = output, target
+        if config.translation:
+            seen, seen_target = (translated(x, config.translation, step) for x in (output, target))
+        if self.perceptual_at(resolution):
+            report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
             total += config.perceptual * report["perceptual"]
         if self.adversarial_at(resolution):
-            report["adversarial"] = terms.adversarial(detached_discriminator(output))
+            report["adversarial"] = terms.adversarial(detached_discriminator(seen))
             total += config.adversarial * report["adversarial"]
-        if self.identity is not None and resolution >= config.identity_from:
+        if self.identity_at(resolution):
             report["identity"] = self.identity(target, output)
             total += config.identity * report["identity"]
         if config.total_variation:
@@ -97,8 +105,8 @@ class Objective:
 
         discriminator_loss = ops.zeros(())
         if self.adversarial_at(resolution):
-            real = discriminator(target)
-            fake = discriminator(ops.stop_gradient(output))
+            real = discriminator(seen_target)
+            fake = discriminator(ops.stop_gradient(seen))
             discriminator_loss = terms.discriminator_real(
                 real, config.label_smoothing
             ) + terms.discriminator_fake(fake)
@@ -106,3 +114,24 @@ class Objective:
             report["real_probability"] = ops.mean(real)
             report["fake_probability"] = ops.mean(fake)
         return BlockLosses(total, discriminator_loss, report)
+
+
+def translated(pictures, pixels: int, step):
+    """Pictures moved right and down by 0 to ``pixels``, another way at every step.
+
+    A network whose first convolution has a stride (AlexNet's is 4, the discriminators' 2) sends
+    back more gradient to some rows and columns than to others, always the same ones, and the
+    generator answers with a grid. Moving the pictures below the network's grid evens that out
+    (differentiable augmentation, Zhao et al. 2020). What comes in at the border is mirrored.
+
+    Args:
+        pictures: (n, N, N, c).
+        pixels: largest shift in each direction; ``(pixels + 1)²`` steps go through all of them.
+        step: scalar integer.
+    """
+    side = pixels + 1
+    step = ops.cast(step, "int32")
+    down, right = (step // side) % side, step % side
+    edge = (pixels, 0)
+    padded = ops.pad(pictures, ((0, 0), edge, edge, (0, 0)), mode="symmetric")
+    return ops.slice(padded, (0, pixels - down, pixels - right, 0), ops.shape(pictures))

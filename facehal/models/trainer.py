@@ -64,6 +64,8 @@ class GanTrainer(keras.Model):
             ]
         names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
         self.report = LossReport(tuple(names))
+        # The optimizer's counter is out of reach where JAX computes the loss.
+        self.steps = self.add_weight((), "zeros", "int32", trainable=False, name="steps")
         self.built = True
         optimizer = build_optimizer(config.training, total_steps)
         jit = resolve_jit(jit_compile)
@@ -102,10 +104,13 @@ class GanTrainer(keras.Model):
                 y_pred["outputs"][index],
                 discriminator=network and partial(network, training=training),
                 detached_discriminator=network and detached(network),
+                step=self.steps,
             )
             total += losses.generator + losses.discriminator
             report.update({f"{size}/{name}": value for name, value in losses.report.items()})
         self.report.update_state(report)
+        if training:
+            self.steps.assign_add(1)
         # Each device adds its share's gradient to the sum (see GanAdam).
         return total / replicas()
 

@@ -1,12 +1,13 @@
 """Equation 6: every term by name, weights, and what a zero weight switches off."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from facehal.config import LossConfig
 from facehal.errors import WeightsError
-from facehal.losses.objective import Objective
+from facehal.losses.objective import Objective, translated
 
 random = np.random.default_rng(0)
 TARGET = random.random((2, 32, 32, 3), np.float32)
@@ -117,3 +118,19 @@ def test_perceptual_and_identity():
     assert report["perceptual"] > 0.05 and report["identity"] > 0
     same = objective(TARGET, TARGET, probability, probability).report
     assert float(same["perceptual"]) == float(same["identity"]) == float(same["pixel"]) == 0
+
+
+@pytest.mark.core
+def test_translation_is_a_move_and_walks_through_all():
+    """NumPy's symmetric padding and slicing, over one whole walk; the gradient is the move back."""
+    pictures = np.random.default_rng(3).random((2, 8, 8, 3)).astype("float32")
+    padded = np.pad(pictures, ((0, 0), (2, 0), (2, 0), (0, 0)), mode="symmetric")
+    seen = set()
+    for step in range(9, 18):
+        down, right = divmod(step % 9, 3)
+        expected = padded[:, 2 - down : 10 - down, 2 - right : 10 - right]
+        moved = keras.ops.convert_to_numpy(translated(pictures, 2, step))
+        np.testing.assert_array_equal(moved, expected)
+        np.testing.assert_array_equal(moved[:, down:, right:], pictures[:, : 8 - down, : 8 - right])
+        seen.add(moved.tobytes())
+    assert len(seen) == 9
