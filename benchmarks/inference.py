@@ -1,4 +1,4 @@
-"""Inference of the whole cascade: TensorFlow, JAX and PyTorch by turns.
+"""Inference of the whole cascade: TensorFlow, JAX, ONNX Runtime and PyTorch by turns.
 
 python benchmarks/inference.py
 python benchmarks/inference.py --size standard --batches 1 --systems torch jax jax-folded
@@ -14,6 +14,9 @@ import common
 SYSTEMS = {
     "torch": "torch",  # eager, channels_last
     "torch-folded": "torch",
+    "torch-folded-jit": "torch",  # traced, frozen, optimize_for_inference
+    "torch-folded-compile": "torch",  # torch.compile; needs a C++ compiler
+    "onnxruntime": "onnxruntime",  # what `facehal export` writes, run as `engine="onnxruntime"`
     "tf-graph": "tensorflow",
     "tf-graph-folded": "tensorflow",
     "tf-xla": "tensorflow",
@@ -65,6 +68,10 @@ def export(options: argparse.Namespace) -> None:
     for name, model in (("plain", cascade), ("folded", fold(cascade))):
         model.save(options.folder / f"{name}.keras")
         np.savez(options.folder / f"{name}.npz", **keras_side.export_cascade(model))
+    if "onnxruntime" in options.systems:
+        from facehal.models.exporting import export as export_model
+
+        export_model(cascade, "onnx", options.folder / "model.onnx")
     outputs = cascade(x, training=False)
     np.save(options.folder / "outputs.npy", np.asarray(outputs[str(network.resolutions[-1])]))
     common.serve(lambda n: None)
@@ -124,6 +131,19 @@ def keras_worker(options: argparse.Namespace) -> None:
     common.serve(lambda n: [once() for _ in range(n)], about)
 
 
+def onnx_worker(options: argparse.Namespace) -> None:
+    from facehal.models.onnx_engine import OnnxEngine
+
+    engine = OnnxEngine(options.folder / "model.onnx")
+    x = inputs(options, engine.resolutions[-1])
+
+    def once():
+        return engine.run(**x)
+
+    about = difference(options, once()[engine.resolutions[-1]])
+    common.serve(lambda n: [once() for _ in range(n)], about)
+
+
 def torch_worker(options: argparse.Namespace) -> None:
     import numpy as np
     import torch
@@ -133,7 +153,7 @@ def torch_worker(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(common.cores())
     network = from_dict({"size": options.size}).network
-    folded = options.worker.endswith("folded")
+    folded = "folded" in options.worker
     model = Cascade(
         network.base, network.cap, "none" if folded else "batch", network.resolutions
     ).eval()
@@ -147,6 +167,10 @@ def torch_worker(options: argparse.Namespace) -> None:
     with torch.inference_mode():
         about = difference(options, model(*x)[-1].permute(0, 2, 3, 1))
         native_padding(model)
+        if options.worker.endswith("jit"):
+            model = torch.jit.optimize_for_inference(torch.jit.freeze(torch.jit.trace(model, x)))
+        elif options.worker.endswith("compile"):
+            model = torch.compile(model)
         common.serve(lambda n: [model(*x) for _ in range(n)], about)
 
 
@@ -155,10 +179,12 @@ def main() -> None:
     if options.worker:
         if options.worker == "export":
             return export(options)
-        return (torch_worker if SYSTEMS[options.worker] == "torch" else keras_worker)(options)
+        work = {"torch": torch_worker, "onnxruntime": onnx_worker}
+        return work.get(SYSTEMS[options.worker], keras_worker)(options)
     for batch in options.batches:
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--folder", folder, "--batch", str(batch), "--size", options.size]
+            arguments += ["--systems", *options.systems]
             common.Worker(__file__, "export", "tensorflow", arguments).close()
             workers: list[common.Worker] = []
             with common.closing(workers):

@@ -2,6 +2,7 @@
 
 python benchmarks/startup.py
 python benchmarks/startup.py --backends tensorflow jax --rounds 3
+python benchmarks/startup.py --what command picture --backends onnxruntime tensorflow
 """
 
 import argparse
@@ -17,6 +18,7 @@ from pathlib import Path
 import common
 
 STAGES = {
+    "command": ["whole command"],
     "picture": ["imported", "model loaded", "first picture", "second picture"],
     "step": ["imported", "model built", "first step", "second step"],
 }
@@ -30,9 +32,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--identity", action="store_true", help="identity term (dlib) at 128")
     parser.add_argument("--no-perceptual", action="store_true", help="leave LPIPS out")
     parser.add_argument("--backends", nargs="+", default=["tensorflow"])
-    parser.add_argument("--what", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--what", nargs="+", choices=STAGES, default=["picture", "step"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", choices=[*STAGES, "model"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["picture", "step", "model"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -44,7 +46,7 @@ def child(options: argparse.Namespace) -> None:
         marks.append(time.time() - float(os.environ["STARTED"]))
 
     if options.child == "picture":
-        picture(options.model, mark)
+        picture(options.model, os.environ["ENGINE"], mark)
     elif options.child == "step":
         training(options, mark)
     else:
@@ -55,19 +57,19 @@ def child(options: argparse.Namespace) -> None:
     print("@" + json.dumps({"marks": marks, "mib": peak / 1024}))
 
 
-def picture(model: str | None, mark) -> None:
-    import keras_side
+def picture(model: str | None, engine: str, mark) -> None:
     import numpy as np
 
     import facehal
 
     mark()
-    hallucinator = facehal.load(*([model] if model else []))
+    hallucinator = facehal.load(*([model] if model else []), engine=engine)
     mark()
-    x = keras_side.batch(1, hallucinator.side)
-    masked = x["faces"].astype(np.float32) / 255 * x["masks"][..., None]
+    mask = np.zeros((1, hallucinator.side, hallucinator.side), np.uint8)
+    mask[:, hallucinator.side // 3 :, hallucinator.side // 4 : -hallucinator.side // 4] = 1
+    masked = np.float32(0.5) * np.repeat(mask[..., None], 3, axis=-1)
     for _ in range(2):
-        hallucinator.from_masks(masked, masks=x["masks"])
+        hallucinator.from_masks(masked, masks=mask)
         mark()
 
 
@@ -101,7 +103,8 @@ def make_model(options: argparse.Namespace) -> None:
 
 
 def start(backend: str, arguments: list[str]) -> dict:
-    environment = common.backend_environment(backend) | {"STARTED": repr(time.time())}
+    environment = common.backend_environment(backend)
+    environment |= {"STARTED": repr(time.time()), "ENGINE": engine_of(backend)}
     done = subprocess.run(
         [sys.executable, __file__, *arguments], env=environment, capture_output=True, text=True
     )
@@ -111,6 +114,29 @@ def start(backend: str, arguments: list[str]) -> dict:
     return json.loads(found[-1][1:]) if found else {}
 
 
+def engine_of(backend: str) -> str:
+    return backend if backend == "onnxruntime" else "keras"
+
+
+def command(backend: str, model: str | None, photo: Path) -> dict:
+    """Seconds of `facehal hallucinate` for one photo, from start to exit."""
+    words = ["hallucinate", str(photo), "--out", str(photo.parent / "out")]
+    words += ["--engine", engine_of(backend), *(["--model", model] if model else [])]
+    before = time.perf_counter()
+    facehal(words, backend)
+    return {"marks": [time.perf_counter() - before]}
+
+
+def facehal(words: list[str], backend: str = "tensorflow") -> None:
+    code = "from facehal.cli import main; main()"
+    environment = common.backend_environment(backend)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True
+    )
+    if done.returncode:
+        raise SystemExit(f"facehal {' '.join(words)} failed:\n{done.stderr[-3000:]}")
+
+
 def main() -> None:
     options = parse()
     if options.child:
@@ -118,17 +144,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = sys.argv[1:]
         note = ""
-        if "picture" in options.what and options.model is None and not shipped():
+        model = options.model
+        if model is None and not shipped() and set(options.what) & {"picture", "command"}:
             model = str(Path(folder) / "untrained.keras")
             arguments = [*arguments, "--model", model]
             start("tensorflow", [*arguments, "--child", "model"])
             note = "; no model is shipped: an untrained one"
+        if "onnxruntime" in options.backends:  # made once, on its first use: not what is measured
+            start("onnxruntime", [*arguments, "--child", "picture"])
+        photos = Path(folder) / "photos"
+        if "command" in options.what:
+            facehal(["sample", str(photos), "--portraits"])
         found = {
             (what, backend): [
-                start(backend, [*arguments, "--child", what]) for _ in range(options.rounds)
+                command(backend, model, sorted(photos.glob("*.png"))[0])
+                if what == "command"
+                else start(backend, [*arguments, "--child", what])
+                for _ in range(options.rounds)
             ]
             for what in options.what
             for backend in options.backends
+            if (what, backend) != ("step", "onnxruntime")
         }
     for what, stages in STAGES.items():
         rows = []
@@ -136,14 +172,17 @@ def main() -> None:
             runs = found.get((what, backend))
             if not runs:
                 continue
-            middle = [statistics.median(run["marks"][i] for run in runs) for i in range(4)]
-            memory = statistics.median(run["mib"] for run in runs)
-            rows.append([backend, *(f"{s:.1f}" for s in middle), f"{memory:.0f}"])
+            middle = [
+                statistics.median(run["marks"][i] for run in runs) for i in range(len(stages))
+            ]
+            memory = [f"{statistics.median(run['mib'] for run in runs):.0f}" for _ in stages[1:2]]
+            rows.append([backend, *(f"{s:.1f}" for s in middle), *memory])
         if rows:
             about = f"a batch of {options.batch}" if what == "step" else f"one picture{note}"
+            memory = ["peak memory, MiB"] * len(stages[1:2])
             print(f"\nSeconds since the process was started; cascade {options.size}, {about}")
             print(f"{common.machine()}; median of {options.rounds}\n")
-            print(common.table(["backend", *stages, "peak memory, MiB"], rows))
+            print(common.table(["backend", *stages, *memory], rows))
 
 
 def shipped() -> bool:

@@ -70,8 +70,8 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
             ``facehal export`` wrote.
         engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
-            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the cache
-            beside the weights. Default: the one that the file is for.
+            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the
+            folder of weights. Default: the one that the file is for.
 
     Raises:
         FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
@@ -95,7 +95,7 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
 def prepare_onnx(path: Path) -> Path:
     """The ONNX file of a ``.keras`` file, made and checked when it is asked for the first time.
 
-    That takes some ten seconds; afterwards it is read from the cache beside the weights.
+    That takes some ten seconds; afterwards it is read from the folder of weights.
 
     Raises:
         FacehalError: the model cannot be read, a package of the extra is missing, or the cache

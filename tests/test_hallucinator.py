@@ -10,7 +10,7 @@ import pytest
 
 import facehal
 from facehal.errors import FacehalError, ImageError, NoFaceError
-from facehal.hallucinator import mask_of_pixels, shipped_models
+from facehal.hallucinator import mask_of_pixels, needs_keras, shipped_models
 from facehal.images import decode_image
 
 
@@ -85,7 +85,7 @@ def test_batch_size_changes_nothing(model, aligned):
     faces = np.stack([aligned.masked, aligned.masked[:, ::-1], aligned.masked * 0.5])
     masks = np.stack([aligned.mask, aligned.mask[:, ::-1], aligned.mask])
     together = model.from_masks(faces, masks)
-    alone = np.concatenate([model.from_masks(faces, masks, batch_size=1)])
+    alone = model.from_masks(faces, masks, batch_size=1)
     # Achieved on a CPU: 2e-6.
     np.testing.assert_allclose(together, alone, atol=1e-4)
     assert model.from_masks(faces[:0]).shape == (0, 128, 128, 3)
@@ -115,6 +115,40 @@ def test_importing_facehal_does_not_import_keras():
     assert done.stdout.split() == ["False", "False"]
 
 
+def test_onnxruntime_gives_the_same_pictures_and_is_made_once(
+    model, aligned, tmp_path, monkeypatch
+):
+    pytest.importorskip("onnx", reason="needs onnx (extra: export)")
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime (extra: export)")
+    monkeypatch.setenv("FACEHAL_WEIGHTS", str(tmp_path / "weights"))
+    assert needs_keras("compact", "onnxruntime")
+    quick = facehal.load(engine="onnxruntime")
+    assert not needs_keras("compact", "onnxruntime")
+    (exported,) = (tmp_path / "weights/engines").iterdir()
+    made = exported.stat().st_mtime_ns
+    ours = model.from_masks(aligned.masked[None], aligned.mask[None], all_resolutions=True)
+    theirs = quick.from_masks(aligned.masked[None], aligned.mask[None], all_resolutions=True)
+    assert list(theirs) == list(ours)
+    for size, pictures in ours.items():
+        # Achieved: 1e-6.
+        np.testing.assert_allclose(theirs[size], pictures, rtol=0, atol=1e-4)
+    face = aligned.mask == 1
+    np.testing.assert_array_equal(theirs[128][0][face], aligned.masked[face])
+    # The next process needs no Keras, nor does one that is given the file itself.
+    for name in ("compact", exported):
+        code = "import sys, numpy, facehal\n"
+        code += f"m = facehal.load({str(name)!r}, engine='onnxruntime')\n"
+        code += "m.from_masks(numpy.full((1, 128, 128, 3), 0.5))\n"
+        code += "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & set(sys.modules)))"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout.strip() == "[]", done.stderr
+    assert exported.stat().st_mtime_ns == made
+    with pytest.raises(FacehalError, match="engine keras cannot run"):
+        facehal.load(exported, engine="keras")
+    with pytest.raises(FacehalError, match="there are keras and onnxruntime"):
+        facehal.load(engine="tensorrt")
+
+
 def test_bad_input_is_one_clear_line(model, aligned, tmp_path):
     grey = np.full((128, 128, 3), 128, np.uint8)
     with pytest.raises(NoFaceError, match="no face found"):
@@ -133,6 +167,11 @@ def test_bad_input_is_one_clear_line(model, aligned, tmp_path):
         model.from_masks(np.zeros((1, 128, 128, 3)))
     with pytest.raises(FacehalError, match="neither"):
         facehal.load("no_such_model")
+    with pytest.raises(ValueError, match="batch_size"):
+        model.from_masks(aligned.masked[None], batch_size=0)
+    (tmp_path / "text.txt").write_text("no model")
+    with pytest.raises(FacehalError, match=r"not a \.keras file"):
+        facehal.load(tmp_path / "text.txt")
     (tmp_path / "text.keras").write_text("no model")
     with pytest.raises(FacehalError, match="not a saved model"):
         facehal.load(tmp_path / "text.keras")

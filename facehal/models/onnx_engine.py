@@ -106,7 +106,7 @@ class OnnxEngine:
 
 
 def prepared(model: Path) -> Path:
-    """Where the engine of a ``.keras`` file is kept once it is made, beside the weights.
+    """Where the engine of a ``.keras`` file is kept once it is made, in the folder of weights.
 
     The name holds the file's hash: an engine can never be that of another model.
 
@@ -114,4 +114,4 @@ def prepared(model: Path) -> Path:
         FacehalError: the file cannot be read.
     """
     digest = store.file_sha256(model)[:16]
-    return store.folder().parent / "engines" / f"{model.stem}-{digest}-{GRAPH}.onnx"
+    return store.folder() / "engines" / f"{model.stem}-{digest}-{GRAPH}.onnx"

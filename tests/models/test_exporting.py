@@ -1,6 +1,8 @@
 """Exported files give the Keras model's pictures, and are refused where they do not."""
 
 import importlib.util
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from facehal.models.cascade import Cascade
 from facehal.models.exporting import export
 from facehal.models.onnx_engine import OnnxEngine
 from facehal.models.progressive import ProGAN
+from facehal.models.saving import save_model
 
 NEEDS = {
     "onnx": ("onnx", "onnxruntime"),
@@ -167,3 +170,25 @@ def test_errors_are_one_line(cascade, tmp_path, monkeypatch):
 
 def _absent(name):
     raise ImportError(name)
+
+
+def test_the_verb_writes_checks_and_says_so(cascade, tmp_path):
+    """As a user runs it, in the current folder, with the default name."""
+    needs("onnx")
+    save_model(cascade, tmp_path / "mine.keras")
+    code = "from facehal.cli import main; main()"
+
+    def facehal(*words):
+        command = [sys.executable, "-c", code, "export", *words]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+
+    done = facehal("mine.keras")
+    assert done.returncode == 0, done.stderr
+    assert "mine.onnx: largest difference to the Keras model's pictures" in done.stdout
+    faces, masks = inputs(2, 32)
+    wanted = cascade.predict_on_batch({"masked_faces": faces, "masks": masks})
+    got = OnnxEngine(tmp_path / "mine.onnx").run(faces, masks)
+    np.testing.assert_allclose(got[32], np.asarray(wanted["32"]), rtol=0, atol=1e-4)
+    done = facehal("nobody.keras")
+    assert done.returncode == 1 and done.stderr.startswith("facehal: nobody.keras: neither")
+    assert len(done.stderr.strip().splitlines()) == 1
