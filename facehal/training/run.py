@@ -60,7 +60,8 @@ class Run:
     git state, the earlier starts), ``history.csv`` (a row per epoch), ``previews/``,
     ``tensorboard/``, ``checkpoints/`` and, from the first checkpoint on, ``model.keras``, always
     the newest model; ``report.html`` and ``epochs.png`` show all of it and are made anew at the
-    end of every epoch. A discriminator that collapses is announced once, on stderr and there.
+    end of every epoch and of the run. A discriminator that collapses is announced once, on stderr
+    and there.
 
     A ProGAN trains in stages, each with networks and an optimizer of its own and a schedule of
     ``epochs_per_stage``. The model of every finished one stays as ``stages/progan_8.keras`` …, and
@@ -257,6 +258,7 @@ class Run:
         finally:
             watcher.close()
         self.board.close()
+        self._write_report()  # the last page may be of an epoch before
         return self.folder / "model.keras"
 
     def _watcher(self) -> Bar:
@@ -293,7 +295,8 @@ class Run:
             self._log_epoch(stop // per_epoch, per_epoch)
         self._save()
         if stop == epoch_end:
-            self._explain()
+            self._warn()
+            self._write_report()
 
     def _keep_stage(self) -> None:
         """The model of a finished stage of ProGAN, beside model.keras, which the next replaces."""
@@ -335,13 +338,16 @@ class Run:
         text += ",".join(str(row.get(name, "")) for name in columns) + "\n"
         write_text(path, text, error=TrainingError)
 
-    def _explain(self) -> None:
-        """Warns of a discriminator that has just collapsed, and brings the page up to date."""
+    def _warn(self) -> None:
+        """Announces a discriminator that has collapsed in the epoch just finished."""
         rows = read_history(self.folder)
         known = {one.resolution for one in collapses(rows[:-1], self.config.training)}
         for one in collapses(rows, self.config.training):
             if one.resolution not in known:
                 tqdm.write(f"warning: {one}", file=sys.stderr)
+
+    def _write_report(self) -> None:
+        """Brings report.html and epochs.png up to date."""
         try:
             write_report(self.folder)
         except FacehalError as error:  # not worth days of training

@@ -242,6 +242,8 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     assert load_config(copy / "config.yaml") == longer
     about = json.loads((copy / "environment.json").read_text())
     assert about["step"] == 24 and [one["step"] for one in about["earlier"]] == [0]
+    page = (copy / "report.html").read_text()
+    assert "8 of 10 epochs" in page and "after step 26" in page
 
     broken = run.model.cascade.trainable_variables[0]
     broken.assign(np.full(broken.shape, np.nan))
