@@ -1,6 +1,7 @@
 """Equation 6: the weighted sum of all terms for one block, every term by name."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras import ops
 
@@ -39,8 +40,8 @@ class Objective:
 
     def __init__(self, config: LossConfig):
         self.config = config
-        self.lpips = LPIPS(config.lpips_version) if config.perceptual else None
-        self.identity = IdentityLoss(config.identity_network) if config.identity else None
+        self.lpips: Any = LPIPS(config.lpips_version) if config.perceptual else None
+        self.identity: Any = IdentityLoss(config.identity_network) if config.identity else None
 
     def names(self, resolution: int) -> tuple[str, ...]:
         """The keys of :attr:`BlockLosses.report` at this resolution, in order."""
