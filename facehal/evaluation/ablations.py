@@ -28,7 +28,7 @@ from facehal.evaluation.table1 import chosen
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
 from facehal.training.provenance import data_hash
-from facehal.training.run import Run
+from facehal.training.run import Run, stages
 
 METRICS = ("ssim", "l1", "lpips", "match_dlib", "frechet_dlib")
 BASE = "base"
@@ -191,13 +191,28 @@ def ablate(
         "base": str(base or Path(experiments) / f"{PREFIX}{BASE}.yaml"),
         "minutes": "in training steps, on the machine as it was; see environment.json of each run",
     }
-    if Path(data).resolve() == Path(test).resolve():
-        about["warning"] = "measured on the training faces: says nothing about others"
+    if warnings := _warnings(plan, states, Path(data).resolve() == Path(test).resolve()):
+        about["warning"] = "; ".join(warnings)
     notes = {name: _note(plan[BASE], plan[name], state) for name, state in states.items()}
     report.write_table(out / "ablations", "Ablations", measures, rows, about, {}, notes)
     report.write_per_image(out / "per_image.csv", faces.names, list(faces.subjects), rows)
     _write_picture(out / "ablations.png", faces, pictures)
     return problems
+
+
+def _warnings(
+    plan: dict[str, Config], states: dict[str, dict[str, Any]], same_faces: bool
+) -> list[str]:
+    """What a reader of the table must know."""
+    warnings = ["measured on the training faces: says nothing about others"] if same_faces else []
+    steps = {
+        state["steps"] / len(stages(plan[name]))
+        for name, state in states.items()
+        if "steps" in state
+    }
+    if len(steps) > 1:
+        warnings.append("the blocks of some variants had more steps than those of others")
+    return warnings
 
 
 def _words(differs: dict[str, Any]) -> str:
@@ -250,12 +265,18 @@ def _check_earlier(out: Path, name: str, config: Config, source: dict[str, Any])
     """A run may be trained longer, but its experiment and its faces stay."""
     stored = out / name / "config.yaml"
     if stored.exists():
-        changed = set(difference(load_config(stored), config))
+        before = load_config(stored)
+        changed = set(difference(before, config))
         changed -= {f"training.{field}" for field in SCHEDULE}
         if changed:
             raise TrainingError(
                 f"{out / name}: was trained with another configuration ({sorted(changed)[0]}); "
                 "name another folder"
+            )
+        if any(getattr(before.training, x) > getattr(config.training, x) for x in SCHEDULE):
+            raise TrainingError(
+                f"{out / name}: was begun with {before.training.epochs} epochs, more than "
+                f"{config.training.epochs}; give it as many, or name another folder"
             )
     status = _status(out, name)
     for key, value in source.items():

@@ -128,7 +128,9 @@ def test_numbers_and_picture_are_those_of_the_models(study, sample_data):
     assert table.loc["base", "l1"] != table.loc["l2", "l1"]
 
 
-def test_what_is_finished_is_not_trained_again(study, sample_data, experiments, monkeypatch):
+def test_what_is_finished_is_not_trained_again(
+    study, sample_data, experiments, tmp_path, monkeypatch
+):
     out, _ = study
 
     def refuse(*args, **options):
@@ -142,6 +144,12 @@ def test_what_is_finished_is_not_trained_again(study, sample_data, experiments, 
     assert (out / "ablations.csv").read_text() == before
     with pytest.raises(TrainingError, match="base: was trained with limit 18, not 12"):
         ablate(sample_data, sample_data, out, limit=12, **words)
+    longer = yaml.safe_load((out / "l2/config.yaml").read_text())
+    longer["training"]["epochs"] = 2
+    (tmp_path / "l2").mkdir()
+    (tmp_path / "l2/config.yaml").write_text(yaml.safe_dump(longer))
+    with pytest.raises(TrainingError, match="l2: was begun with 2 epochs, more than 1"):
+        ablate(sample_data, sample_data, tmp_path, limit=LIMIT, **words)
     with pytest.raises(TrainingError, match=r"another configuration \(training.batch_size\)"):
         other = out.parent / "other.yaml"
         other.write_text(yaml.safe_dump({**PLAIN, "training": {"batch_size": 3}}))
@@ -157,6 +165,15 @@ def test_refusals(sample_data, experiments, tmp_path):
     with pytest.raises(ConfigError, match=r"ablation_base\.yaml"):
         ablate(sample_data, sample_data, tmp_path / "out", experiments=tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_unequal_steps_are_said():
+    plan = variants(ROOT / "experiments")
+    states = {"base": {"steps": 20}, "progan": {"steps": 100}, "l2": {"state": "failed"}}
+    assert ablations._warnings(plan, states, same_faces=False) == []
+    states["l2"] = {"steps": 21}
+    (warning,) = ablations._warnings(plan, states, same_faces=False)
+    assert "more steps" in warning
 
 
 def test_a_killed_process_is_recorded(tmp_path, monkeypatch):
