@@ -391,6 +391,9 @@ def augment(
     data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
     out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],
     model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
+    engine: Annotated[
+        str | None, typer.Option(help="keras, or onnxruntime (faster on a CPU; extra: export).")
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces at a time.")] = 32,
 ) -> None:
@@ -399,10 +402,13 @@ def augment(
     OUT/images.csv lists real and hallucinated pictures with their labels, to train a recognition
     network on. Can be interrupted: what is there is kept.
     """
-    _import_keras()
+    from facehal.hallucinator import needs_keras
+
+    if needs_keras(model, engine):
+        _import_keras()
     from facehal.evaluation.augment import augment as run
 
-    done = run(data, out, model, limit=limit, batch_size=batch_size)
+    done = run(data, out, model, engine=engine, limit=limit, batch_size=batch_size)
     print(
         f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new; "
         f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
