@@ -1,5 +1,7 @@
 """The progressively growing version (sections 3.1 and 4.3, figure 4): one block that grows."""
 
+import logging
+
 import keras
 
 from facehal.config import Config, NetworkConfig
@@ -111,6 +113,8 @@ class StageTrainer(GanTrainer):
         jit_compile: bool | str = "auto",
         total_steps: int = 0,
     ):
+        if keras.backend.backend() == "tensorflow":
+            logging.getLogger("tensorflow").addFilter(_other_than_retracing)
         resolution = config.network.resolutions[stage]
         network = config.network
         with precision(config.training.precision):
@@ -131,3 +135,12 @@ class StageTrainer(GanTrainer):
             total_steps=total_steps,
             name=f"progan_trainer_{resolution}",
         )
+
+
+def _other_than_retracing(record: logging.LogRecord) -> bool:
+    """Keeps one warning of TensorFlow out of the log.
+
+    It tells functions apart by their place in Keras, so that the fifth stage looks to it like one
+    function that is traced for the fifth time. Every stage has new networks; each is traced once.
+    """
+    return "triggered tf.function retracing" not in record.getMessage()

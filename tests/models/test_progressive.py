@@ -1,5 +1,7 @@
 """Growth: what comes along from the smaller block, what is new; the stage trains all of it."""
 
+import logging
+
 import keras
 import numpy as np
 import pytest
@@ -158,3 +160,23 @@ def test_it_learns(stage, eight):
 def test_a_stage_of_another_size(tiny_config, small):
     with pytest.raises(ValueError, match="stage 0 is block 8"):
         StageTrainer(tiny_config, 0, small)
+
+
+def test_tensorflow_does_not_take_the_stages_for_retracing(stage):
+    """Each block's function is traced once, which is as it should be and needs no warning."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("a warning of TensorFlow's")
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    logger = logging.getLogger("tensorflow")
+    logger.addHandler(handler)
+    try:
+        logger.warning("something else")
+        for _ in range(7):
+            model = ProGAN(8, base=1, cap=4)
+            inputs = {"masked_faces": np.zeros((1, 8, 8, 3)), "masks": np.zeros((1, 8, 8, 1))}
+            model.predict_on_batch({k: v.astype("float32") for k, v in inputs.items()})
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in records] == ["something else"]
