@@ -10,6 +10,7 @@ from facehal.errors import FacehalError
 PACKAGES = (
     *("facehal", "keras", "tensorflow", "jax", "numpy", "pandas", "dlib-bin", "dlib"),
     *("opencv-python-headless", "face_recognition_models", "scikit-image", "matplotlib", "torch"),
+    *("onnx", "onnxruntime", "ai-edge-litert"),
 )
 
 
