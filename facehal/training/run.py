@@ -14,7 +14,7 @@ import yaml
 from tqdm import tqdm
 
 from facehal.config import Config, load_config
-from facehal.data.manifest import load_faces
+from facehal.data.manifest import load_faces, shrunk
 from facehal.data.pairs import Pairs, Stretch
 from facehal.errors import FacehalError, TrainingError
 from facehal.files import write_text
@@ -118,9 +118,7 @@ class Run:
 
         faces, masks, _ = load_faces(data, limit=limit)
         training = config.training
-        largest = config.network.resolutions[-1]
-        if largest != faces.shape[1]:
-            faces, masks = _shrunk(faces, masks, largest)
+        faces, masks = shrunk(faces, masks, config.network.resolutions[-1])
         self.pairs = Pairs(
             faces, masks, training.batch_size, mirror=training.mirror, seed=training.seed
         )
@@ -381,14 +379,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or not isinstance(found.get("earlier", []), list):
         raise TrainingError(f"{path}: not one that training wrote; delete it, then resume")
     return found
-
-
-def _shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Prepared 128×128 faces for a model whose largest block is smaller (the tiny size)."""
-    step = faces.shape[1] // size
-    boxes = (len(faces), size, step, size, step)
-    small = faces.reshape(*boxes, 3).mean(axis=(2, 4)).round().astype(np.uint8)
-    return small, masks[:, step // 2 :: step, step // 2 :: step].copy()
 
 
 class _Board:
