@@ -14,9 +14,10 @@ import cv2
 import numpy as np
 
 from facehal.errors import FacehalError, ImageError, NoFaceError
-from facehal.faces.alignment import align
+from facehal.faces.alignment import align, alignment_matrix
 from facehal.faces.landmarks import LandmarkDetector
 from facehal.faces.mask import hull_mask
+from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
 from facehal.models.onnx_engine import OnnxEngine, prepared, require
 
@@ -26,19 +27,21 @@ ENGINES = ("keras", "onnxruntime")
 
 @dataclass(frozen=True)
 class AlignedFace:
-    """What the model sees of a photo.
+    """What the model sees of a photo, and where it was cut out.
 
     Attributes:
         face: (S, S, 3) uint8 RGB, eyes level; S is 128, or the model's largest resolution.
         mask: (S, S) uint8; 1 inside the hull of the landmarks.
         points: (68, 2) float32 landmarks in ``face``.
         faces_found: how many faces the photo has; this is the largest.
+        matrix: (2, 3) float64, the similarity that maps the photo's (x, y) onto those of ``face``.
     """
 
     face: np.ndarray
     mask: np.ndarray
     points: np.ndarray
     faces_found: int
+    matrix: np.ndarray
 
     @property
     def masked(self) -> np.ndarray:
@@ -185,21 +188,18 @@ class Hallucinator:
             NoFaceError: no face was found.
             WeightsError: dlib or its landmark model is not installed.
         """
-        name = "the picture"
-        if isinstance(photo, np.ndarray):
-            if photo.ndim != 3 or photo.shape[2] != 3:
-                raise ImageError(f"a photo has the shape (H, W, 3), not {photo.shape}")
-            image = np.ascontiguousarray(to_uint8(photo))
-        else:
-            name = str(photo)
-            image = read_image(photo)
+        image, name = _read(photo)
+        return self._find(image, name)
+
+    def _find(self, image: np.ndarray, name: str) -> AlignedFace:
         if self._detector is None:
             self._detector = LandmarkDetector()
         faces = self._detector.detect(image)
         if not faces:
             raise NoFaceError(f"{name}: no face found; use a photo that shows one from the front")
+        matrix = alignment_matrix(faces[0].points, self.side)
         face, points = align(image, faces[0].points, self.side)
-        return AlignedFace(face, hull_mask(points, self.side), points, len(faces))
+        return AlignedFace(face, hull_mask(points, self.side), points, len(faces), matrix)
 
     def hallucinate(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
         """The hallucinated picture around the largest face of a photo.
@@ -213,7 +213,28 @@ class Hallucinator:
         Raises:
             ImageError, NoFaceError, WeightsError: as :meth:`prepare`.
         """
-        found = self.prepare(photo)
+        return self._around(self.prepare(photo))
+
+    def paste(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+        """The photo itself with hallucinated surroundings of its largest face.
+
+        The face keeps its own pixels, and so does what lies farther off than the model sees;
+        :func:`facehal.faces.paste.paste` says how.
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+
+        Returns:
+            (H, W, 3) uint8, of the photo's size.
+
+        Raises:
+            ImageError, NoFaceError, WeightsError: as :meth:`prepare`.
+        """
+        image, name = _read(photo)
+        found = self._find(image, name)
+        return paste(image, self._around(found), found.points, found.matrix)
+
+    def _around(self, found: AlignedFace) -> np.ndarray:
         return self.from_masks(found.masked[None], masks=found.mask[None])[0]
 
     def from_masks(
@@ -272,6 +293,15 @@ class Hallucinator:
         sizes = self.resolutions if all_resolutions else (side,)
         pictures = {size: np.concatenate([part[size] for part in parts]) for size in sizes}
         return pictures if all_resolutions else pictures[side]
+
+
+def _read(photo: str | os.PathLike[str] | np.ndarray) -> tuple[np.ndarray, str]:
+    """A photo as (H, W, 3) uint8 RGB, and what an error calls it."""
+    if not isinstance(photo, np.ndarray):
+        return read_image(photo), str(photo)
+    if photo.ndim != 3 or photo.shape[2] != 3:
+        raise ImageError(f"a photo has the shape (H, W, 3), not {photo.shape}")
+    return np.ascontiguousarray(to_uint8(photo)), "the picture"
 
 
 def mask_of_pixels(masked_face: np.ndarray) -> np.ndarray:

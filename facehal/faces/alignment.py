@@ -66,24 +66,40 @@ def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: int) -> np.ndarray:
-    """Warp a picture by a similarity to (size, size, C), without aliasing when it shrinks.
+def warp(
+    image: np.ndarray,
+    matrix: np.ndarray,
+    size: int | tuple[int, int],
+    interpolation: int = cv2.INTER_LINEAR,
+) -> np.ndarray:
+    """Warp a picture by a similarity, without aliasing when it shrinks.
+
+    Args:
+        image: (H, W) or (H, W, C).
+        matrix: (2, 3), from the picture to the result.
+        size: width and height of the result, or one number for both.
+        interpolation: OpenCV's.
 
     When the matrix shrinks, the warp is sampled k times as densely on both axes (k the smallest
     whole number that makes it shrink no more) and averaged over k x k. Pixels beyond the
     picture's border repeat the border.
     """
+    width, height = (size, size) if isinstance(size, int) else size
     scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
     k = max(1, math.ceil(1 / scale - 1e-6))
     # Position p at `size` is (p + 0.5) * k - 0.5 at k * size: both count from pixel centres.
     dense = matrix * k
     dense[:, 2] += (k - 1) / 2
     warped = cv2.warpAffine(
-        image, dense, (k * size, k * size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        image,
+        dense,
+        (k * width, k * height),
+        flags=interpolation,
+        borderMode=cv2.BORDER_REPLICATE,
     )
     if k == 1:
         return warped
-    return cv2.resize(warped, (size, size), interpolation=cv2.INTER_AREA)
+    return cv2.resize(warped, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def align(image: np.ndarray, points: np.ndarray, size: int = 128) -> tuple[np.ndarray, np.ndarray]:
