@@ -287,6 +287,20 @@ def hallucinate(
         str | None,
         typer.Option(help="keras or onnxruntime (starts in a second); default: by the file."),
     ] = None,
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste",
+            help="Also OUT/pasted/: the photos themselves, at their size, with hallucinated "
+            "surroundings of the face.",
+        ),
+    ] = False,
+    background: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture; also OUT/background/: the hallucinated person in front of it."
+        ),
+    ] = None,
 ) -> None:
     """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
 
@@ -294,8 +308,10 @@ def hallucinate(
     """
     from tqdm import tqdm
 
+    from facehal.faces.background import replace_background
+    from facehal.faces.paste import paste as paste_into
     from facehal.hallucinator import AlignedFace, load, needs_keras
-    from facehal.images import contact_sheet, list_images, write_png
+    from facehal.images import contact_sheet, list_images, read_image, write_png
 
     files = list_images(photos)
     if not files:
@@ -304,6 +320,7 @@ def hallucinate(
         if engine == "onnxruntime":
             print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
         _import_keras()
+    behind = None if background is None else read_image(background)
     hallucinator = load(model, engine=engine)
     found: list[tuple[Path, AlignedFace]] = []
     skipped: list[tuple[Path, str]] = []
@@ -323,9 +340,19 @@ def hallucinate(
         )
         assert isinstance(outputs, dict)
         labels[:] = ["original", "face mask", *map(str, outputs)]
+        if behind is not None:
+            labels.append("background")
         for index, (file, face) in enumerate(found):
             pictures = [pictures[index] for pictures in outputs.values()]
-            write_png(out / "pictures" / names[file], pictures[-1])
+            picture = pictures[-1]
+            write_png(out / "pictures" / names[file], picture)
+            if paste:
+                # Read again: a batch of huge photos would need as much memory as the machine has.
+                pasted = paste_into(read_image(file), picture, face.points, face.matrix)
+                write_png(out / "pasted" / names[file], pasted)
+            if behind is not None:
+                pictures.append(replace_background(picture, face.points, behind))
+                write_png(out / "background" / names[file], pictures[-1])
             if len(rows) < SHEET_ROWS:
                 rows.append([face.face, face.masked, *pictures])
         found.clear()

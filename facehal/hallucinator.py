@@ -15,6 +15,7 @@ import numpy as np
 
 from facehal.errors import FacehalError, ImageError, NoFaceError
 from facehal.faces.alignment import align, alignment_matrix
+from facehal.faces.background import replace_background
 from facehal.faces.landmarks import LandmarkDetector
 from facehal.faces.mask import hull_mask
 from facehal.faces.paste import paste
@@ -233,6 +234,30 @@ class Hallucinator:
         image, name = _read(photo)
         found = self._find(image, name)
         return paste(image, self._around(found), found.points, found.matrix)
+
+    def replace_background(
+        self,
+        photo: str | os.PathLike[str] | np.ndarray,
+        background: str | os.PathLike[str] | np.ndarray,
+    ) -> np.ndarray:
+        """The hallucinated person of a photo in front of another picture.
+
+        :mod:`facehal.faces.background` says how, and what it cannot do.
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+            background: likewise, of any size; its middle fills the square.
+
+        Returns:
+            (128, 128, 3) float32 in [0, 1], aligned by the eyes.
+
+        Raises:
+            ImageError, NoFaceError, WeightsError: as :meth:`prepare`; ImageError also where the
+                background cannot be read or is not a picture.
+        """
+        behind, _ = _read(background)
+        found = self.prepare(photo)
+        return replace_background(self._around(found), found.points, behind)
 
     def _around(self, found: AlignedFace) -> np.ndarray:
         return self.from_masks(found.masked[None], masks=found.mask[None])[0]

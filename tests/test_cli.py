@@ -50,13 +50,20 @@ def test_help_lists_every_verb():
 
 
 def test_hallucinate_skips_what_it_cannot_use_and_goes_on(photos, tmp_path):
-    done = facehal("hallucinate", photos, "--out", tmp_path / "out")
+    words = ["hallucinate", photos, "--out", tmp_path / "out", "--paste", "--background"]
+    done = facehal(*words, photos / "grey.png")
     assert done.returncode == 0, done.stderr
     assert "1 of 3 photos hallucinated" in done.stdout
     assert read_image(tmp_path / "out/pictures/collins.png").shape == (128, 128, 3)
     # original, face mask and five resolutions beside each other
     sheet = read_image(tmp_path / "out/hallucinated.png")
-    assert sheet.shape[1] >= 7 * 128
+    assert sheet.shape[1] >= 8 * 128
+    photo, pasted = (read_image(f / "collins.png") for f in (photos, tmp_path / "out/pasted"))
+    assert pasted.shape == photo.shape
+    changed = (pasted != photo).any(-1).mean()
+    assert 0.02 < changed < 0.15
+    before = read_image(tmp_path / "out/background/collins.png")
+    assert (before[:8, :8] == 128).all() and (before[64, 64] != 128).any()
     skipped = pd.read_csv(tmp_path / "out/skipped.csv")
     assert sorted(Path(file).name for file in skipped["file"]) == ["grey.png", "text.jpg"]
 
@@ -67,6 +74,9 @@ def test_hallucinate_fails_where_nothing_could_be_used(photos, tmp_path):
     assert "no such file" in one_line(facehal("hallucinate", tmp_path / "gone", "--out", tmp_path))
     line = one_line(facehal("hallucinate", photos, "--out", tmp_path, "--model", "nobody"))
     assert "nobody" in line
+    words = ["hallucinate", photos, "--out", tmp_path, "--background"]
+    line = one_line(facehal(*words, photos / "text.jpg"))
+    assert "text.jpg: not a picture" in line
 
 
 def test_sample_preprocess_train_and_hallucinate_hang_together(tmp_path):

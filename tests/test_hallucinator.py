@@ -10,6 +10,7 @@ import pytest
 
 import facehal
 from facehal.errors import FacehalError, ImageError, NoFaceError
+from facehal.faces.paste import paste
 from facehal.hallucinator import mask_of_pixels, needs_keras, shipped_models
 from facehal.images import decode_image
 
@@ -44,6 +45,25 @@ def test_face_pixels_are_the_originals_and_the_rest_is_not(model, aligned):
     # Not black, not one colour, and not the photo: it has never seen these pixels.
     assert around.mean() > 0.05 and around.std() > 0.05
     assert np.abs(around - aligned.face[~face] / 255).mean() > 0.02
+
+
+def test_pastes_into_the_photo_and_changes_the_background(model, astronaut, aligned, tmp_path):
+    from facehal.images import write_png
+
+    pasted = model.paste(astronaut)
+    assert pasted.shape == astronaut.shape and pasted.dtype == np.uint8
+    picture = model.from_masks(aligned.masked[None], aligned.mask[None])[0]
+    expected = paste(astronaut, picture, aligned.points, aligned.matrix)
+    np.testing.assert_array_equal(pasted, expected)
+    assert 0.02 < (pasted != astronaut).any(-1).mean() < 0.15
+    blue = np.full((40, 60, 3), (0, 0, 255), np.uint8)
+    write_png(tmp_path / "blue.png", blue)
+    before = model.replace_background(astronaut, tmp_path / "blue.png")
+    assert (before[:8, :8] == (0, 0, 1)).all()
+    face = aligned.mask == 1
+    np.testing.assert_array_equal(before[face], picture[face])
+    with pytest.raises(ImageError, match=r"\(H, W, 3\)"):
+        model.replace_background(astronaut, blue[..., 0])
 
 
 def test_people_it_never_saw_get_a_plausible_context(model, shared):
