@@ -381,6 +381,27 @@ def hallucinate(
     print(f"{done} of {len(files)} photos hallucinated: {out / 'hallucinated.png'}")
 
 
+@app.command("demo-web")
+def demo_web(
+    model: Annotated[
+        str, typer.Option(help="A shipped model, a .keras file or an exported .onnx file.")
+    ] = "compact",
+    engine: Annotated[
+        str | None,
+        typer.Option(help="keras or onnxruntime (starts in a second); default: by the file."),
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page's address.")] = 7860,
+) -> None:
+    """A local page: drop a photo, see the mask, every resolution and the result (extra: web)."""
+    from facehal.hallucinator import load, needs_keras
+    from facehal.web import gradio, serve
+
+    gradio()  # before the model: a missing package is said at once
+    if needs_keras(model, engine):
+        _import_keras()
+    serve(load(model, engine=engine), port)
+
+
 def picture_names(files: list[Path]) -> dict[Path, str]:
     """An output name for every photo, the stem alone where that is unique."""
     names: dict[Path, str] = {}
