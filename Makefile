@@ -21,7 +21,7 @@ RUN    ?= runs/cascaded
 endif
 DATA   ?= $(OUT)
 
-.PHONY: help install demo test test-core lint preprocess train-cascaded train-progan ablations lfw eval-lfw bench clean
+.PHONY: help install demo demo-web test test-core lint preprocess train-cascaded train-progan ablations lfw eval-lfw bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -37,9 +37,17 @@ ifneq ($(findstring reference,$(EXTRAS)),)
 endif
 	@touch $@
 
-demo: install ## hallucinate around two public-domain portraits: build/demo/hallucinated.png
-	$(BIN)/facehal sample build/demo/portraits --portraits
-	$(BIN)/facehal hallucinate build/demo/portraits --out build/demo
+# PHOTO: a photo or a folder of photos of yours. MODEL: another model than the shipped one.
+DEMO := build/demo
+demo: install ## hallucinate around PHOTO, or two public-domain portraits: build/demo/hallucinated.png
+	rm -rf $(addprefix $(DEMO)/,pictures pasted hallucinated.png skipped.csv)
+	$(if $(PHOTO),,$(BIN)/facehal sample $(DEMO)/portraits --portraits)
+	$(BIN)/facehal hallucinate "$(or $(PHOTO),$(DEMO)/portraits)" --out $(DEMO) --paste --model $(MODEL)
+
+demo-web: install ## a local page to drop photos on, at 127.0.0.1:7860 or PORT; fetches Gradio once
+	@$(BIN)/python -c 'import gradio' 2>/dev/null || \
+	  { echo "installing Gradio for the page, once"; $(BIN)/python -m pip install --quiet --editable '.[web]'; }
+	$(BIN)/facehal demo-web --model $(MODEL) $(if $(PORT),--port $(PORT))
 
 test: install lint ## everything: lint, the tests, and the core again on JAX where it is installed
 	$(BIN)/python -m pytest
