@@ -276,17 +276,21 @@ def report(
     print(made.page)
 
 
+ModelOption = Annotated[
+    str, typer.Option("--model", help="A shipped model, a .keras file or an exported .onnx file.")
+]
+EngineOption = Annotated[
+    str | None,
+    typer.Option("--engine", help="keras or onnxruntime (starts in a second); default: by file."),
+]
+
+
 @app.command()
 def hallucinate(
     photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a .keras file or an exported .onnx file.")
-    ] = "compact",
-    engine: Annotated[
-        str | None,
-        typer.Option(help="keras or onnxruntime (starts in a second); default: by the file."),
-    ] = None,
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
     paste: Annotated[
         bool,
         typer.Option(
@@ -383,13 +387,8 @@ def hallucinate(
 
 @app.command("demo-web")
 def demo_web(
-    model: Annotated[
-        str, typer.Option(help="A shipped model, a .keras file or an exported .onnx file.")
-    ] = "compact",
-    engine: Annotated[
-        str | None,
-        typer.Option(help="keras or onnxruntime (starts in a second); default: by the file."),
-    ] = None,
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page's address.")] = 7860,
 ) -> None:
     """A local page: drop a photo, see the mask, every resolution and the result (extra: web)."""
