@@ -107,6 +107,7 @@ eval-lfw: install ## Table 1 and Figure 5 of MODEL on LFW → results/lfw
 
 bench: install ## speed, as ratios (see benchmarks/README.md)
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/step_shares.py
 	$(BIN)/python benchmarks/epoch_time.py
 	$(BIN)/python benchmarks/inference.py
 	$(BIN)/python benchmarks/metrics.py
