@@ -49,7 +49,7 @@ def worker(options: argparse.Namespace) -> None:
         trainer = StageTrainer(config, sizes.index(int(options.worker.removeprefix("block "))))
     data = keras_side.batch(options.batch, sizes[-1])
     pairs = Pairs(data["faces"], data["masks"], options.batch)
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n), verbose=0, shuffle=False))
+    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
 
 
 def main() -> None:

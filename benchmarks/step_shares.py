@@ -64,7 +64,7 @@ def worker(options: argparse.Namespace) -> None:
         return common.serve(lambda n: [pairs.batch(step) for step in range(n)])
     keras.utils.set_random_seed(0)
     trainer = CascadeTrainer(config)
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n), verbose=0, shuffle=False))
+    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def keras_worker(options: argparse.Namespace) -> None:
     data = keras_side.batch(options.batch, trainer.resolutions[-1])
     pairs = Pairs(data["faces"], data["masks"], options.batch)
     # The way that a run trains: `fit` over a stretch of batches.
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n), verbose=0, shuffle=False))
+    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
 
 
 def torch_worker(options: argparse.Namespace) -> None:

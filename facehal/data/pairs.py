@@ -74,3 +74,27 @@ class Stretch(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[dict[str, np.ndarray]]:
         return (self.pairs.batch(self.start + index),)
+
+    def source(self):
+        """What to hand to ``fit``: the batches themselves, or as a ``tf.data.Dataset``.
+
+        Keras would make a dataset of its own on TensorFlow, whose tuning thread holds up the end of
+        ``fit`` until it next wakes: up to a minute for every stretch.
+        """
+        if keras.backend.backend() != "tensorflow":
+            return self
+        import tensorflow as tf
+
+        def batches():
+            for index in range(len(self)):
+                yield self[index]
+
+        signature = {
+            name: tf.TensorSpec(array.shape, array.dtype)
+            for name, array in self.pairs.batch(self.start).items()
+        }
+        dataset = tf.data.Dataset.from_generator(batches, output_signature=(signature,))
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
+        return dataset.prefetch(2).with_options(options)

@@ -282,7 +282,7 @@ class Run:
         began = time.monotonic()
         with self.devices.scope():
             history = self.model.fit(
-                Stretch(self.pairs, self.step, stop),
+                Stretch(self.pairs, self.step, stop).source(),
                 shuffle=False,  # Pairs has; Keras's own order would differ after a resume
                 verbose=0,
                 callbacks=[watcher],

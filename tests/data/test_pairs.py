@@ -97,3 +97,16 @@ def test_nothing_to_train_on(arrays):
         Pairs(faces, masks[:-1], 4)
     with pytest.raises(DataError, match="nothing to train on"):
         Pairs(faces, masks[:, :, :-1], 4)
+
+
+@pytest.mark.core
+def test_what_fit_gets_are_the_same_batches():
+    faces = np.random.default_rng(1).integers(0, 256, (7, 8, 8, 3)).astype(np.uint8)
+    stretch = Stretch(Pairs(faces, faces[..., 0] % 2, 2, seed=4), 2, 7)
+    source = stretch.source()
+    batches = [stretch[i] for i in range(5)]
+    given = [source[i] for i in range(5)] if source is stretch else list(source)
+    assert len(source) == len(given) == 5
+    for (theirs,), (ours,) in zip(given, batches, strict=True):
+        for name in ("faces", "masks"):
+            np.testing.assert_array_equal(np.asarray(theirs[name]), ours[name])
