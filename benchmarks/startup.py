@@ -87,7 +87,7 @@ def training(options: argparse.Namespace, mark) -> None:
     data = keras_side.batch(options.batch, trainer.resolutions[-1])
     pairs = Pairs(data["faces"], data["masks"], options.batch)
     for index in range(2):
-        trainer.fit(Stretch(pairs, index, index + 1), verbose=0, shuffle=False)
+        trainer.fit(Stretch(pairs, index, index + 1).source(), verbose=0, shuffle=False)
         mark()
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from facehal.features import resampling
+from facehal.features import resampling, set_arrays
 from facehal.weights import convert, store
 
 SIDE = 299
@@ -134,9 +134,7 @@ def InceptionV3(
     model = keras.Model(picture, outputs, name=name)
     model.trainable = False
     if weights:
-        for layer in model.layers:
-            if layer.weights:
-                layer.set_weights([arrays[f"{layer.name}.{part}"] for part in ("kernel", "bias")])
+        set_arrays(model, arrays)
     return model
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from facehal.features import resampling
+from facehal.features import resampling, set_arrays
 from facehal.weights import convert, store
 
 SIDE = 224
@@ -106,7 +106,5 @@ def ResNet50(
     model = keras.Model(picture, x, name=name)
     model.trainable = False
     if weights:
-        for layer in model.layers:
-            if layer.weights:
-                layer.set_weights([arrays[f"{layer.name}.{part}"] for part in ("kernel", "bias")])
+        set_arrays(model, arrays)
     return model

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from facehal.features import set_arrays
 from facehal.weights import convert, store
 
 SIDE = 224
@@ -96,9 +97,7 @@ def VggFace(
     model = keras.Model(picture, x, name=name)
     model.trainable = False
     if weights:
-        for layer in model.layers:
-            if layer.weights:
-                layer.set_weights([arrays.pop(f"{layer.name}.{p}") for p in ("kernel", "bias")])
+        set_arrays(model, arrays)
     return model
 
 
