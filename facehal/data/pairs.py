@@ -85,16 +85,23 @@ class Stretch(keras.utils.PyDataset):
             return self
         import tensorflow as tf
 
-        def batches():
-            for index in range(len(self)):
-                yield self[index]
-
         signature = {
             name: tf.TensorSpec(array.shape, array.dtype)
             for name, array in self.pairs.batch(self.start).items()
         }
-        dataset = tf.data.Dataset.from_generator(batches, output_signature=(signature,))
+
+        def batch(step):
+            def arrays(number):
+                return list(self.pairs.batch(int(number)).values())
+
+            types = [spec.dtype for spec in signature.values()]
+            tensors = tf.numpy_function(arrays, [step], types)
+            named = zip(signature.items(), tensors, strict=True)
+            return ({name: tf.ensure_shape(x, spec.shape) for (name, spec), x in named},)
+
+        # Not from_generator: it sets malloc's trim threshold to 128 KB for the whole process, and
+        # the memory of every step then goes back to the system and comes anew, a fifth of its time.
+        dataset = tf.data.Dataset.range(self.start, self.stop).map(batch)
         options = tf.data.Options()
         options.autotune.enabled = False
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(self)))
         return dataset.prefetch(2).with_options(options)
