@@ -70,14 +70,16 @@ $(RAW)/.sample:
 preprocess: install $(if $(PHOTOS),,$(if $(filter build/sample,$(RAW)),$(RAW)/.sample)) ## photos in RAW → aligned faces in OUT
 	$(BIN)/facehal preprocess $(RAW) $(OUT)
 
+# VALIDATION: prepared faces of other people, to measure the model on after every epoch.
+CHECK = $(if $(VALIDATION),--validation $(VALIDATION))
 train-cascaded: install ## the cascade on the faces in DATA, with CONFIG, into RUN
-	$(BIN)/facehal train cascaded --data $(DATA) --out $(RUN) --config $(CONFIG)
+	$(BIN)/facehal train cascaded --data $(DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
 
 # Only the defaults differ: what stands on the command line wins here, too.
 train-progan: CONFIG := experiments/$(if $(PHOTOS),progan_compact,progan_tiny).yaml
 train-progan: RUN := runs/$(if $(PHOTOS),progan,sample_progan)
 train-progan: install ## the progressively growing version, likewise; CONFIG says model: progan
-	$(BIN)/facehal train progan --data $(DATA) --out $(RUN) --config $(CONFIG)
+	$(BIN)/facehal train progan --data $(DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
 
 # TEST: prepared faces of people who are not in DATA. BASE: an experiment file to start from instead of
 # experiments/ablation_base.yaml (experiments/cascaded.yaml: the paper's size, for a GPU).

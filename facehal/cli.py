@@ -170,6 +170,13 @@ ResumeOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use only the first faces, for a trial.")
 ]
+ValidationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--validation",
+        help="Prepared faces of other people, to measure the model on after every epoch.",
+    ),
+]
 MinutesOption = Annotated[
     float | None,
     typer.Option(
@@ -193,11 +200,13 @@ def train_cascaded(
     ] = None,
     resume: ResumeOption = False,
     limit: LimitOption = None,
+    validation: ValidationOption = None,
     max_minutes: MinutesOption = None,
     devices: DevicesOption = 1,
 ) -> None:
     """The cascade: all five blocks, 8×8 to 128×128, trained in one step (section 3.1)."""
-    options = {"resume": resume, "limit": limit, "max_minutes": max_minutes, "devices": devices}
+    options: dict[str, Any] = {"resume": resume, "limit": limit, "validation": validation}
+    options |= {"max_minutes": max_minutes, "devices": devices}
     _train("cascaded", config, {"epochs": epochs}, data, out, options)
 
 
@@ -213,6 +222,7 @@ def train_progan(
     ] = None,
     resume: ResumeOption = False,
     limit: LimitOption = None,
+    validation: ValidationOption = None,
     max_minutes: MinutesOption = None,
     devices: DevicesOption = 1,
 ) -> None:
@@ -220,7 +230,8 @@ def train_progan(
 
     OUT/model.keras is the newest block, OUT/stages/ has the model of every finished stage.
     """
-    options = {"resume": resume, "limit": limit, "max_minutes": max_minutes, "devices": devices}
+    options: dict[str, Any] = {"resume": resume, "limit": limit, "validation": validation}
+    options |= {"max_minutes": max_minutes, "devices": devices}
     _train("progan", config, {"epochs_per_stage": epochs_per_stage}, data, out, options)
 
 

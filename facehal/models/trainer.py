@@ -128,7 +128,7 @@ class GanTrainer(keras.Model):
 
         Statistics of batch normalisation are averages already and are taken as they are.
         """
-        values = {id(v): v for v in self.network.variables}
+        values = {id(v): v.numpy() for v in self.network.variables}
         if self.optimizer.use_ema and int(self.optimizer.iterations.numpy()) > 0:
             averages = self.optimizer.averages()
             for variable, average in zip(self.trainable_variables, averages, strict=True):

@@ -227,13 +227,17 @@ def _charts(config: Config, rows: list[Row]) -> list[str]:
         "Means over each epoch. Generator: every term times its weight, and their sum, equation 6; "
         "a term far below the others has only its last value in the key. "
         "Discriminator: 0 is a perfect one, from which the generator learns nothing; "
-        f"{config.loss.label_smoothing:g} is the target for real pictures."
+        f"{config.loss.label_smoothing:g} is the target for real pictures. "
+        "Held-out faces (--validation), at the end of each epoch: terms without their weights, of "
+        "the model that is saved."
     )
     parts = [_soft(text)]
     for size in history.resolutions(rows):
         figures = [_generator_chart(config.loss, rows, size)]
         if any(f"{size}/discriminator" in row for row in rows):
             figures += _discriminator_charts(config, rows, size)
+        if any(f"{size}/validation_pixel" in row for row in rows):
+            figures += _validation_charts(rows, size)
         parts.append(f'<h3>{size}×{size}</h3><div class="charts">{"".join(figures)}</div>')
     return parts
 
@@ -267,6 +271,19 @@ def _discriminator_charts(config: Config, rows: list[Row], size: int) -> list[st
             limits=(0.0, 1.0),
         ),
     ]
+
+
+def _validation_charts(rows: list[Row], size: int) -> list[str]:
+    """Pixel and perceptual term, and SSIM, of faces that are not trained on."""
+    terms = (("pixel", "c0"), ("perceptual", "c1"))
+    lines = [
+        Line(name, _points(rows, f"{size}/validation_{name}"), colour) for name, colour in terms
+    ]
+    figures = [chart("Held-out faces", [line for line in lines if line.points])]
+    similarity = _points(rows, f"{size}/validation_ssim")
+    if similarity:
+        figures.append(chart("Held-out faces: SSIM", [Line("SSIM", similarity, "c3")]))
+    return figures
 
 
 def _configuration(config: Config) -> list[str]:

@@ -31,6 +31,7 @@ from facehal.training.history import collapses, read_history
 from facehal.training.previews import preview_path, thin_previews
 from facehal.training.provenance import data_hash, environment
 from facehal.training.report import write_report
+from facehal.training.validation import Validation
 
 
 def _make_folder(path: Path) -> None:
@@ -75,14 +76,17 @@ class Run:
         folder: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the newest checkpoint, in whatever stage that is.
         limit: use only the first faces (for a trial).
+        validation: prepared faces of other people, to measure the model on after every epoch
+            (:class:`facehal.training.validation.Validation`); more columns of ``history.csv``.
         devices: accelerators that share every batch (:class:`facehal.training.devices.Devices`).
         max_minutes: stop after this many minutes of training with everything written, as if the
             schedule ended there (for a machine that is only lent).
         progress: show the bar.
 
     Raises:
-        DataError: no prepared faces in ``data``.
-        TrainingError: the folder is in use, not writable, or belongs to another experiment.
+        DataError: no prepared faces in ``data`` or ``validation``.
+        TrainingError: the folder is in use, not writable, or belongs to another experiment; a photo
+            to validate on is trained on.
         WeightsError: a loss needs a weight file that is not here.
     """
 
@@ -97,6 +101,7 @@ class Run:
         *,
         resume: bool = False,
         limit: int | None = None,
+        validation: str | Path | None = None,
         max_minutes: float | None = None,
         devices: int = 1,
         progress: bool = True,
@@ -116,13 +121,16 @@ class Run:
         if resume and (self.folder / "config.yaml").exists():
             self._compare_with_stored()
 
-        faces, masks, _ = load_faces(data, limit=limit)
+        faces, masks, frame = load_faces(data, limit=limit)
         training = config.training
         faces, masks = shrunk(faces, masks, config.network.resolutions[-1])
         self.pairs = Pairs(
             faces, masks, training.batch_size, mirror=training.mirror, seed=training.seed
         )
         self.data_hash = data_hash(faces, masks)
+        self.validation = (
+            None if validation is None else Validation(validation, config, frame["source_sha256"])
+        )
         self.devices = Devices(devices, self.pairs.batch_size)
         _make_folder(self.folder)  # building the model takes a while: find out before
 
@@ -289,6 +297,7 @@ class Run:
             ).history
         self._add(history, stop - self.step, time.monotonic() - began)
         self.step = stop
+        self.model.copy_averages_to(self.averaged)
         if stop == epoch_end:
             self._log_epoch(stop // per_epoch, per_epoch)
         self._save()
@@ -310,17 +319,18 @@ class Run:
         self.partial["steps"] = self.partial.get("steps", 0) + steps
 
     def _columns(self) -> list[str]:
-        """Of history.csv: every loss of every resolution, whether this stage has it or not."""
-        names = [
-            f"{size}/{term}"
-            for size in self.config.network.resolutions
-            for term in self.model.objective.names(size)
-        ]
+        """Of history.csv: all measures of every resolution, whether this stage has them or not."""
+        names = []
+        for size in self.config.network.resolutions:
+            terms = self.model.objective.names(size)
+            terms += self.validation.names(size) if self.validation else ()
+            names += [f"{size}/{term}" for term in terms]
         stage = ["stage"] if self.config.model == "progan" else []
         return ["epoch", "step", "seconds", *stage, *names]
 
     def _log_epoch(self, epoch: int, steps: int) -> None:
-        """One row of history.csv and of TensorBoard: means over the epoch, seconds it took."""
+        """One row of history.csv and of TensorBoard: means over the epoch, seconds it took, and
+        what held-out faces say at its end."""
         sums, self.partial = self.partial, {}
         seconds = sums.pop("seconds")
         sums.pop("steps")
@@ -328,11 +338,18 @@ class Run:
         if self.config.model == "progan":
             (row["stage"],) = self.stages[self.stage]
         row |= {name: sums[name] / steps for name in self.model.report.names}
+        if self.validation:
+            row |= self.validation.measure(self.averaged)
         self.board.write(epoch, row)
         path = self.folder / "history.csv"
         text = path.read_text(encoding="utf-8") if path.exists() else ""
         text = text or ",".join(self._columns()) + "\n"
         columns = text.split("\n", 1)[0].split(",")
+        new = [name for name in row if name not in columns]  # a resumed run may validate only now
+        if new:
+            head, *rows = text.splitlines()
+            text = "\n".join([",".join([head, *new]), *(line + "," * len(new) for line in rows)])
+            text, columns = text + "\n", columns + new
         text += ",".join(str(row.get(name, "")) for name in columns) + "\n"
         write_text(path, text, error=TrainingError)
 
@@ -361,7 +378,6 @@ class Run:
             "data_sha256": self.data_hash,
         }
         checkpoints.save(self.model, self.checkpoint_folder, self.step, state)
-        self.model.copy_averages_to(self.averaged)
         if self.preview:
             folder = self.folder / "previews"
             path = preview_path(folder, self.step, self.pairs.steps_per_epoch)

@@ -1,0 +1,100 @@
+"""How the model of a run does on faces that it does not train on, after every epoch."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from keras import ops
+
+from facehal.config import Config
+from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
+from facehal.errors import TrainingError
+from facehal.images import to_float
+from facehal.metrics.lpips import lpips
+from facehal.metrics.ssim import WINDOW, ssim
+from facehal.models.block import BlockModel
+from facehal.models.pyramid import pyramid
+
+FACES = 512  # at most, evenly spaced over the folder: a few seconds of every epoch
+BATCH = 32
+
+
+class Validation:
+    """Measures on held-out faces: pixel term, perceptual term and SSIM of every resolution.
+
+    Pixel and perceptual term are the loss's own (section 3.2) on whole pictures, without weight
+    and without ``loss.translation``; SSIM is :func:`facehal.metrics.ssim.ssim`. All are of the
+    model that is saved, with its moving average where one is kept.
+
+    Args:
+        data: a folder that ``preprocess`` wrote; at most ``FACES`` of its faces are used.
+        config: of the run.
+        trained: ``source_sha256`` of the photos that are trained on.
+
+    Raises:
+        DataError: no prepared faces in ``data``.
+        TrainingError: photos among them are trained on.
+    """
+
+    def __init__(self, data: str | Path, config: Config, trained: Iterable[str]):
+        frame = usable(read_manifest(data))
+        both = frame["source_sha256"].isin(set(trained))
+        if both.any():
+            raise TrainingError(
+                f"{data}: {both.sum()} of these {len(frame)} photos are trained on "
+                f"({frame['file'][both.idxmax()]}); validate on others, of other people"
+            )
+        chosen = np.linspace(0, len(frame) - 1, min(FACES, len(frame))).astype(int)
+        faces, masks = load_rows(data, frame.iloc[chosen])
+        faces, masks = shrunk(faces, masks, config.network.resolutions[-1])
+        self.targets, self.masks = to_float(faces), masks.astype("float32")
+        self.loss = config.loss
+
+    def names(self, resolution: int) -> tuple[str, ...]:
+        """What is measured of a resolution, as columns of ``history.csv`` without it."""
+        names = ["validation_pixel"]
+        if self._perceptual_at(resolution):
+            names.append("validation_perceptual")
+        if resolution >= WINDOW:
+            names.append("validation_ssim")
+        return tuple(names)
+
+    def _perceptual_at(self, resolution: int) -> bool:
+        return bool(self.loss.perceptual) and resolution >= self.loss.perceptual_from
+
+    def measure(self, network: BlockModel) -> dict[str, float]:
+        """Means over the faces, ``{"128/validation_pixel": …}``, of each block that there is."""
+        found: dict[str, float] = {}
+        for size, (targets, outputs) in self._pictures(network).items():
+            difference = targets - outputs
+            error = np.abs(difference) if self.loss.pixel == "l1" else np.square(difference)
+            values = [error.mean()]
+            if self._perceptual_at(size):
+                values.append(lpips(targets, outputs, self.loss.lpips_version).mean())
+            if size >= WINDOW:
+                values.append(ssim(targets, outputs).mean())
+            names = self.names(size)
+            found |= {f"{size}/{n}": float(v) for n, v in zip(names, values, strict=True)}
+        return found
+
+    def _pictures(self, network: BlockModel) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Originals and hallucinated pictures of every resolution."""
+        sizes = tuple(network.resolutions)
+        parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {size: [] for size in sizes}
+        for start in range(0, len(self.targets), BATCH):
+            batch = slice(start, start + BATCH)
+            targets, masks = self.targets[batch], self.masks[batch, ..., None]
+            count = len(targets)
+            if start:  # a last batch is filled up, for XLA compiles anew for another size
+                fill = ((0, BATCH - count), (0, 0), (0, 0), (0, 0))
+                targets, masks = np.pad(targets, fill), np.pad(masks, fill)
+            outputs = network.predict_on_batch({"masked_faces": targets * masks, "masks": masks})
+            originals = pyramid(targets, sizes)
+            for size in sizes:
+                pair = (originals[size], outputs[str(size)])
+                a, b = (ops.convert_to_numpy(x)[:count].clip(0, 1) for x in pair)
+                parts[size].append((a, b))
+        return {
+            size: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
+            for size, pairs in parts.items()
+        }
