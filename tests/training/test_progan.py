@@ -6,12 +6,7 @@ all saved models are equal to those of an uninterrupted run to the last bit (tol
 """
 
 import csv
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
@@ -26,7 +21,6 @@ from facehal.models.progressive import OUTER, ProGAN, grow
 from facehal.training import checkpoints
 from facehal.training.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 18
 PER_EPOCH = 3  # 18 faces in batches of 6
 PER_STAGE = 4 * PER_EPOCH
@@ -204,75 +198,30 @@ def test_other_epochs_may_be_asked_for_other_models_not(copy, config, sample_dat
         Run(from_dict(plain), sample_data, copy, limit=LIMIT, resume=True)
 
 
-SCRIPT = """
-import sys
-from facehal.config import load_config
-from facehal.training.run import Run
-config, data, folder, *resume = sys.argv[1:]
-Run(load_config(config), data, folder, limit=18, progress=False, resume=bool(resume)).fit()
-"""
-
-
-def started(*arguments) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *map(str, arguments)],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_NUM_INTRAOP_THREADS": "1",
-            "TF_NUM_INTEROP_THREADS": "1",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def test_kill_and_resume_in_every_stage(config, sample_data, tmp_path, record_property):
+def test_kill_and_resume_in_every_stage(
+    config, sample_data, tmp_path, run_process, assert_equal_runs
+):
     """SIGKILL inside the first stage, resume, SIGKILL inside the second, resume: the same numbers
-    as a run that nobody killed. One thread each (see test_run.py)."""
+    as a run that nobody killed."""
     folder, whole = tmp_path / "killed", tmp_path / "whole"
     # Long enough that a kill finds the stage under way, on any machine.
     long = replace_training(config, epochs_per_stage=8)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(long.to_dict()))
     killed = []
     for stage in range(2):
-        arguments = (tmp_path / "config.yaml", sample_data, folder, *(["resume"] * (stage > 0)))
-        process = started(*arguments)
-        until = time.monotonic() + 900
-        begun = stage * 8 * PER_EPOCH + 1
-        while (
-            path := checkpoints.latest(folder / "checkpoints")
-        ) is None or path.name < f"step_{begun:08d}.npz":
-            assert process.poll() is None, process.stderr.read()[-2000:].decode()
-            assert time.monotonic() < until
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
+        first = f"step_{stage * 8 * PER_EPOCH + 1:08d}.npz"
+        resume = ["resume"] * (stage > 0)
+        run_process(tmp_path / "config.yaml", sample_data, folder, *resume).kill_when(
+            lambda first=first: (
+                (path := checkpoints.latest(folder / "checkpoints")) and path.name >= first
+            )
+        )
         state = checkpoints.read_state(checkpoints.latest(folder / "checkpoints"))
         killed.append((state["stage"], state["step"]))
     assert killed[0][1] < 8 * PER_EPOCH < killed[1][1] < 16 * PER_EPOCH
     assert [stage for stage, _ in killed] == [0, 1]
 
     for arguments in ((folder, "resume"), (whole,)):
-        process = started(tmp_path / "config.yaml", sample_data, *arguments)
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:].decode()
-    ours, theirs = history(folder), history(whole)
-    assert len(ours) == len(theirs) == 16
-    apart = 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        assert [k for k in a if a[k] == ""] == [k for k in b if b[k] == ""]
-        values = [(float(a[k]), float(b[k])) for k in b if b[k] and k != "seconds"]
-        apart = max(apart, *(abs(x - y) / abs(y) for x, y in values))
-    moved = 0.0
-    for name in ("model.keras", "stages/progan_8.keras", "stages/progan_16.keras"):
-        pairs = zip(load(folder / name).variables, load(whole / name).variables, strict=True)
-        moved = max(moved, *(float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs))
-    record_property("history_apart", apart)
-    record_property("weights_apart", moved)
-    print(f"killed at {killed}: history apart {apart:.1e} relative, weights apart {moved:.1e}")
-    # Achieved: 0 and 0.
-    assert apart < 1e-5
-    assert moved < 1e-4
+        run_process(tmp_path / "config.yaml", sample_data, *arguments).finish()
+    models = ("model.keras", "stages/progan_8.keras", "stages/progan_16.keras")
+    assert_equal_runs(folder, whole, 16, *models)

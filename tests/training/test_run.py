@@ -7,12 +7,7 @@ those of an uninterrupted run to the last bit (tolerance of the test: 1e-5 relat
 import contextlib
 import csv
 import json
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import keras
@@ -27,7 +22,6 @@ from facehal.training import checkpoints
 from facehal.training.previews import KEEP_STEPS
 from facehal.training.run import Run
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS_PER_EPOCH = 3  # 18 faces in batches of 6
 LIMIT = 18
 
@@ -60,10 +54,6 @@ def history(folder: Path) -> list[dict[str, float]]:
         return []
     with open(folder / "history.csv", newline="") as file:
         return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
-
-
-def weights(path: Path) -> list[np.ndarray]:
-    return [v.numpy() for v in keras.models.load_model(path).variables]
 
 
 @pytest.fixture(scope="module")
@@ -154,68 +144,17 @@ def test_saved_model_is_the_moving_average(finished):
     assert len(same) == 1 and ":model:" in same[0]
 
 
-SCRIPT = """
-import sys
-from facehal.config import load_config
-from facehal.training.run import Run
-config, data, folder, *resume = sys.argv[1:]
-Run(load_config(config), data, folder, limit=18, progress=False, resume=bool(resume)).fit()
-"""
-
-
-def started(*arguments) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, *arguments],
-        cwd=ROOT,
-        env={
-            **os.environ,
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_NUM_INTRAOP_THREADS": "1",
-            "TF_NUM_INTEROP_THREADS": "1",
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
-
-
-def test_kill_and_resume(config, sample_data, tmp_path, record_property):
-    """SIGKILL in the middle of a real run; what follows is what an uninterrupted run has.
-
-    Each is a process of its own with one thread: with several, TensorFlow adds up in another order
-    from run to run, and Adam's first steps, which look at signs only, make much of the last bit.
-    """
+def test_kill_and_resume(config, sample_data, tmp_path, run_process, assert_equal_runs):
+    """SIGKILL in the middle of a real run; what follows is what an uninterrupted run has."""
     folder, whole = tmp_path / "killed", tmp_path / "whole"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    process = started(tmp_path / "config.yaml", sample_data, folder)
-    until = time.monotonic() + 900
-    while checkpoints.latest(folder / "checkpoints") is None or len(history(folder)) < 1:
-        assert process.poll() is None, process.stderr.read()[-2000:].decode()
-        assert time.monotonic() < until
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    reached = checkpoints.latest(folder / "checkpoints").name
-    assert reached < "step_00000024.npz"
-
+    run_process(tmp_path / "config.yaml", sample_data, folder).kill_when(
+        lambda: checkpoints.latest(folder / "checkpoints") is not None and history(folder)
+    )
+    assert checkpoints.latest(folder / "checkpoints").name < "step_00000024.npz"
     for arguments in ((folder, "resume"), (whole,)):
-        process = started(tmp_path / "config.yaml", sample_data, *arguments)
-        _, errors = process.communicate(timeout=900)
-        assert process.returncode == 0, errors[-2000:].decode()
-    ours, theirs = history(folder), history(whole)
-    assert len(ours) == len(theirs) == 8
-    apart = 0.0
-    for a, b in zip(ours, theirs, strict=True):
-        assert list(a) == list(b)
-        apart = max(apart, *(abs(a[k] - b[k]) / abs(b[k]) for k in b if k != "seconds"))
-    saved = [weights(f / "model.keras") for f in (folder, whole)]
-    moved = max(float(np.abs(a - b).max()) for a, b in zip(*saved, strict=True))
-    record_property("history_apart", apart)
-    record_property("weights_apart", moved)
-    print(f"killed at {reached}: history apart {apart:.1e} relative, weights apart {moved:.1e}")
-    # Achieved: 0 and 0.
-    assert apart < 1e-5
-    assert moved < 1e-4
+        run_process(tmp_path / "config.yaml", sample_data, *arguments).finish()
+    assert_equal_runs(folder, whole, 8, "model.keras")
 
 
 def test_killed_before_the_first_checkpoint(config, finished, sample_data, tmp_path, capsys):
