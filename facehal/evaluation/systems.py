@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facehal.data.manifest import load_faces, read_manifest, shrunk
+from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
 from facehal.errors import DataError
 from facehal.images import list_images, read_image, to_float, to_uint8
 
@@ -39,8 +39,10 @@ class Faces:
         Raises:
             DataError: no prepared faces there.
         """
-        faces, masks, frame = load_faces(folder, limit=limit)
-        failed = int((read_manifest(folder)["status"] != "ok").sum())
+        manifest = read_manifest(folder)
+        frame = usable(manifest, limit)
+        faces, masks = load_rows(folder, frame)
+        failed = int((manifest["status"] != "ok").sum())
         names = [name.removeprefix("faces/").removesuffix(".png") for name in frame["face"]]
         return cls(faces, masks, names, frame["subject"].to_numpy(), failed)
 
