@@ -1,7 +1,10 @@
-"""Files that are written whole or not at all: to a temporary name, then renamed."""
+"""Files that are written whole or not at all, and folders that one process writes to at a time."""
 
+import contextlib
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from facehal.errors import FacehalError
@@ -38,6 +41,36 @@ def write_text(
         write_bytes(path, text.encode("utf-8"))
     except OSError as reason:
         raise error(f"{path}: cannot be written ({reason.strerror or reason})") from reason
+
+
+@contextlib.contextmanager
+def locked(
+    folder: str | os.PathLike[str], error: type[FacehalError] = FacehalError
+) -> Iterator[None]:
+    """Keeps out whoever else asks for the same folder, until left or the process ends.
+
+    A file system without locks lets everybody in.
+
+    Args:
+        error: the class raised where somebody else is in.
+
+    Raises:
+        FacehalError: as ``error``: "folder: another process is writing to it …".
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise error(
+                f"{folder}: another process is writing to it; wait for its end, or name another "
+                "folder"
+            ) from None
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:

@@ -17,7 +17,7 @@ from facehal.config import Config, load_config
 from facehal.data.manifest import load_faces, shrunk
 from facehal.data.pairs import Pairs, Stretch
 from facehal.errors import FacehalError, TrainingError
-from facehal.files import write_text
+from facehal.files import locked, write_text
 from facehal.losses.objective import Objective
 from facehal.models.block import BlockModel
 from facehal.models.cascade import CascadeTrainer
@@ -142,8 +142,9 @@ class Run:
         else:
             self._build()
         # Only now: a run that cannot start leaves no folder that looks like one in use.
-        self._write_description()
-        self._trim_history()
+        with locked(self.folder, TrainingError):
+            self._write_description()
+            self._trim_history()
         count = min(training.preview_faces, len(faces))
         chosen = np.linspace(0, len(faces) - 1, count).astype(int)
         self.preview = Preview(faces[chosen], masks[chosen]) if count else None
@@ -242,7 +243,15 @@ class Run:
         return self.stage_end + (len(self.stages) - self.stage - 1) * self.stage_steps
 
     def fit(self) -> Path:
-        """Trains to the end of the schedule; returns the path of the saved model."""
+        """Trains to the end of the schedule; returns the path of the saved model.
+
+        Raises:
+            TrainingError: another process trains in the folder, or a loss is not finite any more.
+        """
+        with locked(self.folder, TrainingError):
+            return self._fit()
+
+    def _fit(self) -> Path:
         started, trained = time.monotonic(), False
         watcher = self._watcher()
         try:

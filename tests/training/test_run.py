@@ -8,6 +8,8 @@ import contextlib
 import csv
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -197,6 +199,30 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
 def test_a_folder_in_use(finished, config, sample_data):
     with pytest.raises(TrainingError, match="holds a run already; add --resume"):
         Run(config, sample_data, finished, limit=LIMIT)
+
+
+def test_a_folder_that_somebody_trains_in(copy, config, sample_data):
+    before = {path: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys\nfrom facehal.files import locked\n"
+            "with locked(sys.argv[1]):\n    print('in', flush=True)\n    sys.stdin.read()",
+            copy,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"in\n"
+    try:
+        with pytest.raises(TrainingError, match="another process is writing to it; wait"):
+            Run(config, sample_data, copy, limit=LIMIT, resume=True)
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert {path: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
+    Run(config, sample_data, copy, limit=LIMIT, resume=True, progress=False).fit()
 
 
 def test_another_configuration(copy, config, sample_data):
