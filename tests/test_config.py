@@ -45,7 +45,7 @@ def test_progan_differs_in_the_model_and_its_schedule_alone(size):
     assert (progan.pop("model"), cascade.pop("model")) == ("progan", "cascaded")
     epochs = progan["training"].pop("epochs_per_stage")
     del cascade["training"]["epochs_per_stage"]
-    assert progan == cascade and epochs == {"": 50, "_compact": 4, "_tiny": 20}[size]
+    assert progan == cascade and epochs == {"": 50, "_compact": 14, "_tiny": 20}[size]
 
 
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*.yaml")), ids=lambda path: path.stem)
