@@ -107,7 +107,7 @@ eval-lfw: install ## Table 1 and Figure 5 of MODEL on LFW → results/lfw
 	$(BIN)/facehal evaluate table1 --data $(LFW) --system cascaded=$(MODEL) --out $(RESULTS) \
 	  $(if $(TRAIN),--train $(TRAIN))
 
-bench: install ## speed, as ratios (see benchmarks/README.md)
+bench: install ## speed (see benchmarks/README.md): EXTRAS=test,reference,jax,export
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/step_shares.py
 	$(BIN)/python benchmarks/epoch_time.py

@@ -10,7 +10,8 @@ import sys
 
 import common
 
-PAPER_FACES, PAPER_EPOCHS, PAPER_HOURS = 2 * 12_622, 50, 96.53  # section 4: mirrored, 50 epochs
+# Section 4: "image mirroring", read as a set of twice the photos: the longer of the two readings.
+PAPER_FACES, PAPER_EPOCHS, PAPER_HOURS = 2 * 12_622, 50, 96.53
 FULL = "every term"
 PARTS = {  # what is left out, and how
     "identity": {"identity": 0.0},
@@ -100,9 +101,9 @@ def main() -> None:
     print(common.table(["part", "s per step", "share"], rows))
     hours = PAPER_FACES * PAPER_EPOCHS / options.batch * step / 3600
     print(
-        f"\n{options.batch / step:.3g} faces per second. The paper's schedule (12,622 faces, "
-        f"mirrored, {PAPER_EPOCHS} epochs) would take {hours:.3g} h, extrapolated; on a Titan Xp, "
-        f"at full size, it took {PAPER_HOURS} h."
+        f"\n{options.batch / step:.3g} faces per second. The paper's schedule (12,622 faces "
+        f"and their mirror images, {PAPER_EPOCHS} epochs) would take {hours:.3g} h, extrapolated; "
+        f"on a Titan Xp, at full size, it took {PAPER_HOURS} h."
     )
 
 

@@ -24,16 +24,18 @@ Schedule, where the file says nothing: the paper's 50 epochs (ProGAN: 50 for eve
 another one; facehal/config.py lists every name. Perceptual and identity terms need weights: see \
 `facehal weights list`.
 
-OUT holds, from the first checkpoint on (every 500 steps and after every epoch):
+OUT holds, from the first checkpoint on (every 500 steps unless the file says \
+otherwise, and after every epoch):
 - report.html: configuration, data, versions, warnings, loss curves, newest pictures
-- epochs.png: the same faces after 10, 20, 30 … epochs; `facehal report OUT` renews both
+- epochs.png: the same faces after five evenly spaced epochs; `facehal report OUT` renews both
 - model.keras: the newest model, for `facehal hallucinate --model` or facehal.load
 - history.csv, tensorboard/: every loss by epoch
 - previews/: the same faces after each epoch; checkpoints/: the newest two, to resume from
 - config.yaml, environment.json: all of the configuration; command, data hash, versions, git state
 
 To go on after a stop or a crash, give the same command with --resume: the numbers are those of a \
-run that was never stopped. Only the number of epochs may change.
+run that was never stopped. Of the experiment only the number of epochs and the collapse_ warnings \
+may change; where the file sets decay, another number of epochs changes the rates, too.
 
 A warning is printed when a discriminator collapses (collapse_bound, collapse_epochs, \
 collapse_steps in the file). KERAS_BACKEND=jax in the environment trains on JAX instead of \

@@ -1,6 +1,7 @@
 """Table 1 and Figure 5 for any system, and the same measures for any two folders of pictures."""
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def table1(
             systems (``cascaded``, ``progan``, ``edgeconnect``, …) get its numbers beside them.
         out: folder for ``table1.md``, ``table1.csv``, ``results.json``, ``per_image.csv``,
             ``figure5.png`` and ``best_and_worst.png``.
-        training: prepared training faces, for the two reference rows that need them.
+        training: prepared training faces, for the two reference rows that need them, and to say
+            how many people of ``data`` are among them.
         metrics: names out of :data:`facehal.evaluation.measures.MEASURES`; by default all, and
             those whose weights are not here say so in their cells.
         limit: use only the first faces.
@@ -83,7 +85,14 @@ def table1(
         known = Faces.load(training)
         pictures["mean context"] = mean_context(faces, known)
         pictures["nearest face's context"] = nearest_context(faces, known)
+        seen = len(set(faces.subjects) & set(known.subjects))
         del known
+        if seen:
+            print(
+                f"warning: {seen} of the {len(set(faces.subjects))} people in {data} are in "
+                f"{training} too: the table flatters what was trained on it",
+                file=sys.stderr,
+            )
     for name, value in systems.items():
         pictures[name] = system(value, faces)
     pictures = {name: as_written(values) for name, values in pictures.items()}
@@ -106,6 +115,7 @@ def table1(
         "faces": len(faces.names),
         "photos_without_face": faces.failed,
         "training": None if training is None else str(training),
+        "people_in_training": None if training is None else seen,
         "systems": systems,
     }
     out = Path(out)

@@ -79,6 +79,17 @@ def test_pictures_are_there(done):
     assert read_image(done / "best_and_worst.png").shape[0] >= 4 * 128
 
 
+def test_people_who_were_trained_on_are_counted(sample_data, tmp_path, capsys):
+    out = tmp_path / "out"
+    people = len(set(Faces.load(sample_data, 6).subjects))
+    table1(sample_data, {}, out, training=sample_data, metrics=["l1"], limit=6)
+    assert f"warning: {people} of the {people} people" in capsys.readouterr().err
+    assert json.loads((out / "results.json").read_text())["people_in_training"] == people
+    table1(sample_data, {}, out, metrics=["l1"], limit=6)
+    assert "warning" not in capsys.readouterr().err
+    assert json.loads((out / "results.json").read_text())["people_in_training"] is None
+
+
 def test_missing_weights_are_said_in_the_cell_and_an_error_when_named(
     sample_data, tmp_path, monkeypatch
 ):
