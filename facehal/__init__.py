@@ -26,11 +26,18 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'facehal' has no attribute {name!r}")
 
 
+def _is_being_imported(item: tuple[str, Any]) -> bool:
+    """Whether an entry of ``sys.modules`` is one of our modules that is not ready yet."""
+    name, module = item
+    spec = getattr(module, "__spec__", None)
+    return name.startswith("facehal.") and getattr(spec, "_initializing", False)
+
+
 class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
     """Imports our Keras classes, which registers them, as soon as Keras has been imported.
 
-    When the import comes from one of our own modules nothing is done: those bring the classes
-    they use, and importing more from inside a half-imported package would go in a circle.
+    Where the import comes from inside one of our own modules nothing is done: importing more from
+    a half-imported package would go in a circle. ``facehal.load`` brings the classes in any case.
     """
 
     def find_spec(self, fullname, path=None, target=None):
@@ -44,7 +51,7 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
 
         def execute_and_register(module):
             execute(module)
-            if not any(name.startswith("facehal.") for name in sys.modules):
+            if not any(map(_is_being_imported, list(sys.modules.items()))):
                 for name in _MODELS:
                     importlib.import_module(name)
 

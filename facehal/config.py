@@ -128,6 +128,8 @@ _RESOLUTIONS = [8, 16, 32, 64, 128]
 def _check(name: str, value: Any, default: Any, source: str) -> Any:
     """One value of the type of its default and within its limits, or a ConfigError."""
     where = f"{source}: {name}"
+    if name in _CHOICES and isinstance(value, float):  # lpips_version: 0.0, without quotes
+        value = str(value)
     if name in _CHOICES and value not in _CHOICES[name]:
         raise ConfigError(f"{where} is one of {', '.join(_CHOICES[name])}, not {value!r}")
     if name == "resolutions":

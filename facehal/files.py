@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         # mkstemp makes private files; a result is as readable as any file of its user.
-        os.chmod(name, 0o666 & ~_umask())
+        os.chmod(name, 0o666 & ~umask())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
@@ -38,7 +39,8 @@ def write_text(
         FacehalError: as ``error``: "path: cannot be written (reason)".
     """
     try:
-        write_bytes(path, text.encode("utf-8"))
+        # File names that are no UTF-8 are texts with surrogates; they come out as they were.
+        write_bytes(path, text.encode("utf-8", "surrogateescape"))
     except OSError as reason:
         raise error(f"{path}: cannot be written ({reason.strerror or reason})") from reason
 
@@ -73,7 +75,12 @@ def locked(
         os.close(handle)
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+_UMASK = threading.Lock()
+
+
+def umask() -> int:
+    """The permissions that this process withholds; reading them takes setting them for a moment."""
+    with _UMASK:
+        mask = os.umask(0o022)
+        os.umask(mask)
     return mask

@@ -105,7 +105,7 @@ REFUSED = {
     "pixel is one of l1, l2, not 'l3'": {"loss": {"pixel": "l3"}},
     "strides is one of": {"network": {"strides": []}},
     "precision is one of": {"training": {"precision": "float16"}},
-    "lpips_version is one of": {"loss": {"lpips_version": 0.1}},
+    "lpips_version is one of": {"loss": {"lpips_version": 0.2}},
     "starts at 8 and doubles, up to 128, not \\[16, 32\\]": {"network": {"resolutions": [16, 32]}},
     "starts at 8 and doubles, up to 128, not \\[\\]": {"network": {"resolutions": []}},
     "starts at 8 and doubles, up to 128, not 8": {"network": {"resolutions": 8}},
@@ -133,6 +133,11 @@ def test_refused(message):
     with pytest.raises(ConfigError, match=message) as caught:
         from_dict(REFUSED[message], source="my.yaml")
     assert str(caught.value).startswith("my.yaml: ") and "\n" not in str(caught.value)
+
+
+def test_a_version_needs_no_quotes():
+    config = from_dict(yaml.safe_load("loss: {lpips_version: 0.1}"))
+    assert config.loss.lpips_version == "0.1"
 
 
 def test_resolutions_are_whole_numbers():

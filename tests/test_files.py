@@ -23,6 +23,11 @@ def test_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [one.name for one in path.parent.iterdir()] == ["note.txt"]  # nothing left over
 
 
+def test_a_name_that_is_no_utf8(tmp_path):
+    write_text(tmp_path / "list.txt", b"Jos\xe9.jpg\n".decode("utf-8", "surrogateescape"))
+    assert (tmp_path / "list.txt").read_bytes() == b"Jos\xe9.jpg\n"
+
+
 def test_a_file_in_the_way(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FacehalError) as caught:

@@ -122,7 +122,14 @@ def test_load_model_gives_the_same_outputs(model, aligned):
         np.testing.assert_allclose(pictures, ours[int(name)], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("order", ["import facehal, keras", "import keras, facehal"])
+ORDERS = (
+    "import facehal, keras",
+    "import keras, facehal",
+    "from facehal.images import read_image; import keras",
+)
+
+
+@pytest.mark.parametrize("order", ORDERS)
 def test_load_model_works_after_importing_facehal_in_any_order(order):
     path = shipped_models()["compact"]
     code = f"{order}; print(type(keras.models.load_model({str(path)!r})).__name__)"

@@ -113,11 +113,8 @@ class Run:
         found = checkpoints.latest(self.checkpoint_folder)
         if resume and found is None:
             print(f"{self.folder}: no checkpoint yet, starting from the beginning")
-        elif not resume and (self.folder / "config.yaml").exists():
-            raise TrainingError(
-                f"{self.folder}: holds a run already; add --resume to go on with it, or name "
-                "another folder"
-            )
+        elif not resume:
+            self._refuse_a_run()
         if resume and (self.folder / "config.yaml").exists():
             self._compare_with_stored()
 
@@ -143,12 +140,28 @@ class Run:
             self._build()
         # Only now: a run that cannot start leaves no folder that looks like one in use.
         with locked(self.folder, TrainingError):
+            if resume:
+                if checkpoints.latest(self.checkpoint_folder) != found:
+                    raise TrainingError(
+                        f"{self.folder}: another process has trained in it meanwhile; start again "
+                        "with --resume"
+                    )
+            else:
+                self._refuse_a_run()
             self._write_description()
             self._trim_history()
         count = min(training.preview_faces, len(faces))
         chosen = np.linspace(0, len(faces) - 1, count).astype(int)
         self.preview = Preview(faces[chosen], masks[chosen]) if count else None
         self.board = _Board(self.folder / "tensorboard")
+
+    def _refuse_a_run(self) -> None:
+        """A new run needs a folder of its own."""
+        if (self.folder / "config.yaml").exists():
+            raise TrainingError(
+                f"{self.folder}: holds a run already; add --resume to go on with it, or name "
+                "another folder"
+            )
 
     def _build(self, previous: ProGAN | None = None, objective: Objective | None = None) -> None:
         """The trainer of the present stage, with the same random weights whenever it is built."""
@@ -258,6 +271,8 @@ class Run:
             while True:
                 finished = self.step >= self.stage_end  # also right after a resume
                 if finished:
+                    if not trained:  # an interrupted run may have left the checkpoint alone
+                        self._publish()
                     self._keep_stage()
                     if self.stage + 1 == len(self.stages):
                         break
@@ -310,6 +325,7 @@ class Run:
         if stop == epoch_end:
             self._log_epoch(stop // per_epoch, per_epoch)
         self._save()
+        self._publish()
         if stop == epoch_end:
             self._warn()
             self._write_report()
@@ -378,7 +394,7 @@ class Run:
             tqdm.write(f"warning: the report was not written: {error}", file=sys.stderr)
 
     def _save(self) -> None:
-        """Checkpoint first, then what can be made again from it."""
+        """A checkpoint."""
         state = {
             "config": self.config.to_dict(),
             "stage": self.stage,
@@ -387,6 +403,9 @@ class Run:
             "data_sha256": self.data_hash,
         }
         checkpoints.save(self.model, self.checkpoint_folder, self.step, state)
+
+    def _publish(self) -> None:
+        """What can be made again from a checkpoint: a preview grid and the model."""
         if self.preview:
             folder = self.folder / "previews"
             path = preview_path(folder, self.step, self.pairs.steps_per_epoch)

@@ -225,6 +225,32 @@ def test_a_folder_that_somebody_trains_in(copy, config, sample_data):
     Run(config, sample_data, copy, limit=LIMIT, resume=True, progress=False).fit()
 
 
+def test_a_model_that_was_lost_comes_again(copy, config, sample_data):
+    """A run may be killed between its last checkpoint and its model."""
+    before = [v.numpy() for v in keras.models.load_model(copy / "model.keras").variables]
+    (copy / "model.keras").unlink()
+    Run(config, sample_data, copy, limit=LIMIT, resume=True, progress=False).fit()
+    after = [v.numpy() for v in keras.models.load_model(copy / "model.keras").variables]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_somebody_trained_meanwhile(copy, config, sample_data, monkeypatch):
+    """Between the choice of the checkpoint and the lock lies the building of the model."""
+    found = checkpoints.latest(copy / "checkpoints")
+    newer = found.with_name("step_00000027.npz")
+
+    def build(self, *arguments):
+        shutil.copy(found, newer)
+        return original(self, *arguments)
+
+    original = Run._build
+    monkeypatch.setattr(Run, "_build", build)
+    before = (copy / "history.csv").read_bytes()
+    with pytest.raises(TrainingError, match="trained in it meanwhile; start again with --resume"):
+        Run(config, sample_data, copy, limit=LIMIT, resume=True)
+    assert (copy / "history.csv").read_bytes() == before
+
+
 def test_another_configuration(copy, config, sample_data):
     before = (copy / "config.yaml").read_bytes()
     with pytest.raises(TrainingError, match=r"another configuration.*config\.yaml"):
