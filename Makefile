@@ -40,7 +40,7 @@ endif
 # PHOTO: a photo or a folder of photos of yours. MODEL: another model than the shipped one.
 DEMO := build/demo
 demo: install ## hallucinate around PHOTO, or two public-domain portraits: build/demo/hallucinated.png
-	rm -rf $(addprefix $(DEMO)/,pictures pasted hallucinated.png skipped.csv)
+	rm -rf $(addprefix $(DEMO)/,pictures pasted hallucinated.png)
 	$(if $(PHOTO),,$(BIN)/facehal sample $(DEMO)/portraits --portraits)
 	$(BIN)/facehal hallucinate "$(or $(PHOTO),$(DEMO)/portraits)" --out $(DEMO) --paste --model $(MODEL)
 

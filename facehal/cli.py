@@ -2,6 +2,7 @@
 
 import csv
 import importlib
+import io
 import os
 import sys
 import tempfile
@@ -11,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from facehal.errors import FacehalError
+from facehal.files import write_text
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +57,7 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(weights_app, name="weights")
 
 SHEET_ROWS = 24  # of hallucinated.png
+OUTPUTS = ("pictures", "pasted", "background", "hallucinated.png")  # of `hallucinate`, in OUT
 
 
 def main() -> None:
@@ -87,6 +90,9 @@ def _import_keras() -> None:
 
     Those lines are written below Python, before any log level applies. They are shown where the
     import fails.
+
+    Raises:
+        FacehalError: Keras or its backend is missing, or Keras knows no such backend.
     """
     sys.stderr.flush()
     with tempfile.TemporaryFile() as sink:
@@ -94,13 +100,27 @@ def _import_keras() -> None:
         os.dup2(sink.fileno(), 2)
         try:
             importlib.import_module("keras")
-        except BaseException:
+        except BaseException as error:
             sink.seek(0)
             os.write(stderr, sink.read())
-            raise
+            if not isinstance(error, ImportError | ValueError):
+                raise
+            name = os.environ.get("KERAS_BACKEND")
+            raise FacehalError(
+                f"Keras cannot start with {f'backend {name}' if name else 'its default backend'} "
+                f"({_reason(error)}); set KERAS_BACKEND to tensorflow or jax, and install that "
+                "package where it is missing"
+            ) from error
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+def _reason(error: Exception) -> str:
+    """One line of an error; TensorFlow's about a broken library begins with a whole traceback."""
+    lines = [line for line in str(error).splitlines() if line and not line[0].isspace()]
+    lines = [line for line in lines if not line.startswith("Traceback")]
+    return lines[0] if lines else type(error).__name__
 
 
 @app.command()
@@ -321,18 +341,17 @@ def hallucinate(
 ) -> None:
     """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
 
-    Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv.
+    Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv. Of a
+    folder that holds OUT, the pictures that an earlier call wrote there are left out.
     """
     from tqdm import tqdm
 
     from facehal.faces.background import replace_background
     from facehal.faces.paste import paste as paste_into
     from facehal.hallucinator import AlignedFace, load, needs_keras
-    from facehal.images import contact_sheet, list_images, read_image, write_png
+    from facehal.images import contact_sheet, read_image, write_png
 
-    files = list_images(photos)
-    if not files:
-        raise FacehalError(f"{photos[0]}: no pictures in it; name photos or a folder of photos")
+    files = _photos(photos, out)
     if needs_keras(model, engine):
         if engine == "onnxruntime":
             print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
@@ -344,6 +363,10 @@ def hallucinate(
     names = picture_names(files)
     rows: list[list] = []
     labels: list[str] = []
+
+    def skip(file: Path, error: FacehalError) -> None:
+        skipped.append((file, str(error)))
+        tqdm.write(f"skipped: {error}", file=sys.stderr)
 
     def flush() -> None:
         if not found:
@@ -362,39 +385,49 @@ def hallucinate(
         for index, (file, face) in enumerate(found):
             pictures = [pictures[index] for pictures in outputs.values()]
             picture = pictures[-1]
-            write_png(out / "pictures" / names[file], picture)
-            if paste:
-                # Read again: a batch of huge photos would need as much memory as the machine has.
-                pasted = paste_into(read_image(file), picture, face.points, face.matrix)
-                write_png(out / "pasted" / names[file], pasted)
-            if behind is not None:
-                pictures.append(replace_background(picture, face.points, behind))
-                write_png(out / "background" / names[file], pictures[-1])
+            made = {"pictures": picture}
+            try:
+                if paste:
+                    # Read again: the memory of the machine may not hold a batch of huge photos.
+                    photo = read_image(file)
+                    made["pasted"] = paste_into(photo, picture, face.points, face.matrix)
+                if behind is not None:
+                    made["background"] = replace_background(picture, face.points, behind)
+                    pictures.append(made["background"])
+            except FacehalError as error:
+                skip(file, error)
+                continue
+            # Outside of that: where one picture cannot be written, neither can the others.
+            for folder, result in made.items():
+                write_png(out / folder / names[file], result)
             if len(rows) < SHEET_ROWS:
                 rows.append([face.face, face.masked, *pictures])
         found.clear()
 
+    listed = out / "skipped.csv"
+    try:
+        listed.unlink(missing_ok=True)
+    except OSError as error:
+        raise FacehalError(f"{out}: cannot be written ({error.strerror or error})") from error
     try:
         for file in tqdm(files, unit="photo", disable=len(files) < 2):
             try:
                 found.append((file, hallucinator.prepare(file)))
             except FacehalError as error:
-                skipped.append((file, str(error)))
-                tqdm.write(f"skipped: {error}", file=sys.stderr)
+                skip(file, error)
             if len(found) == 32:
                 flush()
         flush()
+    finally:  # also after Ctrl-C or an error: what was finished is on the sheet, or in the list
+        if skipped:
+            text = io.StringIO()
+            csv.writer(text).writerows([("file", "reason"), *sorted(skipped)])
+            write_text(listed, text.getvalue())
         if rows:
             write_png(out / "hallucinated.png", contact_sheet(rows, labels=labels))
-        if skipped:
-            out.mkdir(parents=True, exist_ok=True)
-            with open(out / "skipped.csv", "w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream).writerows([("file", "reason"), *skipped])
-    except OSError as error:
-        raise FacehalError(f"{out}: cannot be written ({error.strerror or error})") from error
     done = len(files) - len(skipped)
     if done == 0:
-        raise FacehalError(f"none of {len(files)} photos could be used; see {out / 'skipped.csv'}")
+        raise FacehalError(f"none of {len(files)} photos could be used; see {listed}")
     print(f"{done} of {len(files)} photos hallucinated: {out / 'hallucinated.png'}")
 
 
@@ -414,14 +447,47 @@ def demo_web(
     serve(load(model, engine=engine), port)
 
 
+def _photos(paths: list[Path], out: Path) -> list[Path]:
+    """The photos among files and folders, sorted, without what `hallucinate` wrote into ``out``.
+
+    A file named outright is taken wherever it lies, and so are other pictures in ``out``: the
+    photos' folder may stand there, too.
+
+    Raises:
+        FacehalError: a path does not exist, or there are no photos.
+    """
+    from facehal.images import list_images
+
+    written = [out.resolve() / name for name in OUTPUTS]
+    found: set[Path] = set()
+    left_out = False
+    for path in paths:
+        named = not path.is_dir()
+        for file in list_images(path):
+            where = file.parent.resolve() / file.name
+            if not named and any(where.is_relative_to(place) for place in written):
+                left_out = True
+            else:
+                found.add(file)
+    if not found:
+        why = f"only what was written into {out}" if left_out else "no pictures in it"
+        raise FacehalError(f"{paths[0]}: {why}; name photos or a folder of photos")
+    return sorted(found)
+
+
 def picture_names(files: list[Path]) -> dict[Path, str]:
     """An output name for every photo, the stem alone where that is unique."""
     names: dict[Path, str] = {}
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one tried of every stem: those before are taken
     for file in files:
-        name, number = file.stem, 1
-        while f"{name}.png" in names.values():
+        stem = name = file.stem
+        number = numbers.get(stem, 1)
+        while name in taken:
             number += 1
-            name = f"{file.stem}_{number}"
+            name = f"{stem}_{number}"
+        numbers[stem] = number
+        taken.add(name)
         names[file] = f"{name}.png"
     return names
 
@@ -703,10 +769,16 @@ def weights_import(
 @app.command()
 def doctor() -> None:
     """Versions, backend, GPU, dlib and its model files, weights: here or missing."""
-    _import_keras()
     from facehal.doctor import report
 
-    lines, healthy = report()
+    problem = None
+    try:
+        _import_keras()
+    except FacehalError as error:
+        problem = str(error)
+    lines, healthy = report(problem)
     print("\n".join(lines))
     if not healthy:
-        raise FacehalError("something that every command needs is missing (marked ✗ above)")
+        raise FacehalError(
+            "something that every command needs is missing or cannot be used (marked ✗ above)"
+        )

@@ -2,7 +2,6 @@
 
 import importlib.util
 import platform
-import sys
 from importlib import metadata
 
 from facehal.errors import FacehalError
@@ -14,16 +13,21 @@ PACKAGES = (
 )
 
 
-def report() -> tuple[list[str], bool]:
-    """Lines for people, and whether the commands can run."""
+def report(keras_problem: str | None = None) -> tuple[list[str], bool]:
+    """Lines for people, and whether the commands can run.
+
+    Args:
+        keras_problem: why Keras could not be imported. It is not tried again then: half-imported
+            packages would answer with another reason.
+    """
     lines = [f"Python {platform.python_version()} on {platform.system()} {platform.machine()}"]
     for name in PACKAGES:
         try:
             lines.append(f"  {name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
             continue
-    healthy = True
-    lines += ["", *_backend()]
+    backend, healthy = ([f"✗ {keras_problem}"], False) if keras_problem else _backend()
+    lines += ["", *backend]
     for name, present, what in (*_dlib(), *_models()):
         healthy &= present
         lines.append(f"{'✓' if present else '✗'} {name}: {what}")
@@ -32,11 +36,9 @@ def report() -> tuple[list[str], bool]:
     return lines, healthy
 
 
-def _backend() -> list[str]:
-    try:
-        import keras
-    except ImportError as error:
-        return [f"✗ Keras cannot be imported: {error}"]
+def _backend() -> tuple[list[str], bool]:
+    import keras
+
     name = keras.backend.backend()
     lines = [f"Keras backend: {name} (set KERAS_BACKEND to change it)"]
     if name == "tensorflow":
@@ -44,22 +46,23 @@ def _backend() -> list[str]:
 
         gpus = [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
         if gpus:
-            return [*lines, f"GPU: {', '.join(gpus)}"]
+            return [*lines, f"GPU: {', '.join(gpus)}"], True
         if not tf.test.is_built_with_cuda():
             why = "this TensorFlow is built without CUDA"
         elif importlib.util.find_spec("nvidia") is None:
             why = "no CUDA libraries: pip install 'facehal[gpu]' on a machine with an NVIDIA GPU"
         else:
             why = "TensorFlow sees no device; is the driver installed (nvidia-smi)?"
-        return [*lines, f"GPU: none; {why}"]
+        return [*lines, f"GPU: none; {why}"], True
     if name == "jax":
         import jax
 
         devices = [str(device) for device in jax.devices()]
         found = jax.default_backend() == "gpu"
         why = "" if found else "; for a GPU: pip install 'jax[cuda12]'"
-        return [*lines, f"{'GPU' if found else 'GPU: none; devices'}: {', '.join(devices)}{why}"]
-    return [*lines, f"✗ backend {name} is not supported: tensorflow (default) or jax"]
+        head = "GPU" if found else "GPU: none; devices"
+        return [*lines, f"{head}: {', '.join(devices)}{why}"], True
+    return [*lines, f"✗ backend {name} is not supported: tensorflow (default) or jax"], False
 
 
 def _dlib() -> list[tuple[str, bool, str]]:
@@ -79,8 +82,6 @@ def _dlib() -> list[tuple[str, bool, str]]:
 
 
 def _models() -> list[tuple[str, bool, str]]:
-    if "keras" not in sys.modules:
-        return []
     from facehal.hallucinator import shipped_models
 
     found = shipped_models()

@@ -42,11 +42,14 @@ def write_masks(
         How many faces.
 
     Raises:
-        DataError: no prepared faces, an odd option, or with ``flat`` two faces of one name.
+        DataError: no prepared faces, an odd option, ``out`` is ``data`` itself, or with ``flat``
+            two faces of one name.
         ImageError: a picture cannot be written.
     """
     if white not in ("hole", "face"):
         raise DataError(f"white in a mask is 'hole' or 'face', not {white!r}")
+    if Path(out).resolve() == Path(data).resolve():
+        raise DataError(f"{out}: its prepared faces would be written over; name another folder")
     rows = usable(read_manifest(data), limit)
     names = [name.removeprefix("faces/") for name in rows["face"]]
     if flat:

@@ -22,7 +22,7 @@ from facehal.config import Config, from_dict, load_config, replace_training
 from facehal.data.manifest import read_manifest
 from facehal.errors import FacehalError, TrainingError
 from facehal.evaluation import report
-from facehal.evaluation.measures import Cell, Originals, measure
+from facehal.evaluation.measures import Cell, Originals, measure_all
 from facehal.evaluation.systems import Faces, as_written, face_mask, of_model
 from facehal.evaluation.table1 import chosen
 from facehal.files import write_text
@@ -124,7 +124,7 @@ def ablate(
             whose weights are not here saying so in their cells.
 
     Returns:
-        Variant → why it could not be trained; empty where all went well.
+        Variant → why it could not be trained or measured; empty where all went well.
 
     Raises:
         DataError: no prepared faces.
@@ -164,21 +164,24 @@ def ablate(
         _train(out, name, source, max_minutes)
 
     states = {name: state for name in plan if (state := _status(out, name))}
-    problems = {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
     # What failed late may have left a model, and what was stopped early a small one: neither is
     # one to compare with.
     trained = [name for name, state in states.items() if state.get("resolution") == side]
-    pictures = {"face mask": face_mask(faces)}
+    pictures = {"face mask": as_written(face_mask(faces))}  # as uint8: there are many variants
     for name in trained:
-        pictures[name] = of_model(str(out / name / "model.keras"), faces)
+        try:
+            pictures[name] = as_written(of_model(str(out / name / "model.keras"), faces))
+        except FacehalError as error:
+            # Failed, it is tried again: the next call writes the model anew from its checkpoint.
+            _write_status(out, name, state="failed", reason=str(error), **source)
+            states[name] = _status(out, name)
+            print(f"{name} failed: {error}", file=sys.stderr, flush=True)
+    problems = {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
     originals = Originals(faces.originals)
     rows: report.Rows = {}
     for name, values in pictures.items():
         print(f"{name}:", flush=True)
-        pictures[name] = values = as_written(values)
-        rows[name] = {
-            one.key: measure(one, originals, values, metrics is not None) for one in measures
-        }
+        rows[name] = measure_all(measures, originals, values, metrics is not None)
     empty = dict.fromkeys([one.key for one in measures], Cell(missing="–"))
     rows = {name: rows.get(name, empty) for name in ("face mask", *states)}
     about = {

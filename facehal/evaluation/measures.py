@@ -1,17 +1,19 @@
 """The columns of the tables: each metric's name, which way is better, how it is measured."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from facehal.errors import WeightsError
+from facehal.images import to_float
 from facehal.metrics.fid import features, frechet_distance
 from facehal.metrics.interval import Mean, bootstrap_mean
 from facehal.metrics.lpips import lpips
 from facehal.metrics.match_score import describe, pearson
 from facehal.metrics.pieapp import pieapp
 from facehal.metrics.ssim import ssim
+from facehal.weights import store
 
 Pictures = np.ndarray  # (n, H, W, 3) float32 in [0, 1]
 
@@ -189,19 +191,40 @@ def measure(one: Measure, originals: Originals, pictures: Pictures, demanded: bo
             assert one.of_sets is not None
             return Cell(value=one.of_sets(originals, pictures))
         values = one.per_pair(originals, pictures)
-    except WeightsError:
+    except WeightsError as error:
         if demanded:
             raise
-        return Cell(missing=f"needs: `facehal weights get {WEIGHTS[one.key]}`")
+        return Cell(missing=_lacking(one, error))
     return Cell(mean=bootstrap_mean(values), values=values)
 
 
+def measure_all(
+    measures: Sequence[Measure], originals: Originals, pictures: np.ndarray, demanded: bool
+) -> dict[str, Cell]:
+    """One row, by metric: as :func:`measure`, of pictures (n, H, W, 3) in uint8.
+
+    They are floats, four times as large, only here: a table has many systems.
+    """
+    floats = to_float(pictures)
+    return {one.key: measure(one, originals, floats, demanded) for one in measures}
+
+
 # The weights without which a metric's cell stays empty.
-WEIGHTS = {
-    "match": "resnet50_256d",
-    "fid": "inception",
-    "pieapp": "pieapp",
-    "lpips": "alexnet",
-    "match_dlib": "dlib_resnet",
-    "frechet_dlib": "dlib_resnet",
+WEIGHTS: dict[str, tuple[str, ...]] = {
+    "match": ("resnet50_256d",),
+    "fid": ("inception",),
+    "pieapp": ("pieapp",),
+    "lpips": ("alexnet", "lpips"),
+    "match_dlib": ("dlib_resnet",),
+    "frechet_dlib": ("dlib_resnet",),
 }
+
+
+def _lacking(one: Measure, error: WeightsError) -> str:
+    """What stands in a cell without weights: how to get those that are absent, else the error."""
+    needed = WEIGHTS.get(one.key, ())
+    absent = [row.entry for row in store.status() if row.entry.name in needed and not row.present]
+    # `weights get` does nothing about a damaged file, and has none to fetch of a pip package.
+    if not absent or any(entry.package for entry in absent):
+        return str(error)
+    return "needs: " + " and ".join(f"`facehal weights get {entry.name}`" for entry in absent)

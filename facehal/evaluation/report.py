@@ -25,6 +25,11 @@ def _csv(rows: list[list]) -> str:
     return text.getvalue()
 
 
+def _escaped(text: str) -> str:
+    """For a cell of Markdown; an error's message may hold anything."""
+    return text.replace("|", "\\|")
+
+
 def write_table(
     base: Path,
     title: str,
@@ -55,9 +60,9 @@ def write_table(
     for name, cells in rows.items():
         known = paper.get(name.lower(), {})
         table.append(
-            [name, *(str(cells[one.key]) for one in measures)]
+            [name, *(_escaped(str(cells[one.key])) for one in measures)]
             + [f"{known[one.key]:g}" if one.key in known else "" for one in published]
-            + [notes.get(name, {}).get(remark, "").replace("|", "\\|") for remark in remarks]
+            + [_escaped(notes.get(name, {}).get(remark, "")) for remark in remarks]
         )
     lines = [f"# {title}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *table)]
@@ -132,7 +137,7 @@ def _heading(text: str, side: int = 128) -> np.ndarray:
 def write_figure5(
     path: Path, faces: Faces, pictures: dict[str, np.ndarray], columns: int = 8
 ) -> None:
-    """Figure 5: originals, masks, and each system in a row; faces spread over the set."""
+    """Figure 5: originals, masks, and each system (uint8) in a row; faces spread over the set."""
     chosen = np.linspace(0, len(faces.names) - 1, min(columns, len(faces.names))).astype(int)
     rows = [[_heading("original"), *faces.faces[chosen]]]
     rows += [[_heading(name), *values[chosen]] for name, values in pictures.items()]

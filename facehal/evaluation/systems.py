@@ -1,6 +1,7 @@
 """What a table compares: saved models, other programs' pictures, and the reference rows."""
 
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from tqdm.auto import tqdm
 from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
 from facehal.errors import DataError
 from facehal.images import list_images, read_image, to_float, to_uint8
+
+BLOCK = 256  # faces computed with at a time: a whole set in floats would be gigabytes
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,8 @@ def of_model(path: str, data: Faces) -> np.ndarray:
 def of_folder(folder: Path, data: Faces) -> np.ndarray:
     """Pictures that another program made of the same faces.
 
-    A picture has the name of its face, in the same subfolder or directly in ``folder``; any
-    format, 128×128.
+    A picture has the name of its face, in the same subfolder or, where no other face is called
+    so, directly in ``folder``; any format, 128×128.
 
     Raises:
         DataError: a picture is missing, cannot be read, or has another size.
@@ -89,8 +92,11 @@ def of_folder(folder: Path, data: Faces) -> np.ndarray:
         for path in list_images(folder)
     }
     pictures = np.empty((len(data.names), *data.faces.shape[1:]), np.float32)
+    count = Counter(name.rsplit("/", 1)[-1] for name in data.names)
     for index, name in enumerate(tqdm(data.names, unit="picture", desc=folder.name, leave=False)):
-        path = files.get(name) or files.get(name.rsplit("/", 1)[-1])
+        path, flat = files.get(name), name.rsplit("/", 1)[-1]
+        if path is None and count[flat] == 1:  # of two faces it would be the picture of one only
+            path = files.get(flat)
         if path is None:
             raise DataError(
                 f"{folder}: no picture of {name}; a system's pictures have the names of the faces"
@@ -119,13 +125,14 @@ def mean_context(data: Faces, training: Faces) -> np.ndarray:
     """Every face on the mean of the training faces' context pixels."""
     total = np.zeros(training.faces.shape[1:], np.float64)
     count = np.zeros((*training.faces.shape[1:3], 1), np.float64)
-    for start in range(0, len(training.faces), 256):  # the whole in floats would be gigabytes
-        context = 1 - training.masks[start : start + 256, ..., None]
-        total += (training.faces[start : start + 256] * context).sum(axis=0, dtype=np.float64)
+    for start in range(0, len(training.faces), BLOCK):
+        context = 1 - training.masks[start : start + BLOCK, ..., None]
+        total += (training.faces[start : start + BLOCK] * context).sum(axis=0, dtype=np.float64)
         count += context.sum(axis=0, dtype=np.float64)
     plain = training.faces.mean(axis=0, dtype=np.float64)
     mean = np.where(count > 0, total / np.maximum(count, 1), plain) / 255
-    return _composite(data, np.broadcast_to(mean, data.faces.shape))
+    # Not as float64, which would make all pictures float64 on the way.
+    return _composite(data, np.broadcast_to(mean.astype(np.float32), data.faces.shape))
 
 
 def nearest_context(data: Faces, training: Faces, side: int = 32) -> np.ndarray:
@@ -136,9 +143,9 @@ def nearest_context(data: Faces, training: Faces, side: int = 32) -> np.ndarray:
     ours, theirs = _small(data, side), _small(training, side)
     squares = (theirs**2).sum(axis=1)
     nearest = np.empty(len(ours), int)
-    for start in range(0, len(ours), 256):
-        block = ours[start : start + 256]
-        nearest[start : start + 256] = (squares - 2 * block @ theirs.T).argmin(axis=1)
+    for start in range(0, len(ours), BLOCK):
+        block = ours[start : start + BLOCK]
+        nearest[start : start + BLOCK] = (squares - 2 * block @ theirs.T).argmin(axis=1)
     return _composite(data, to_float(training.faces[nearest]))
 
 
@@ -157,6 +164,9 @@ def _composite(data: Faces, context: np.ndarray) -> np.ndarray:
 
 
 def as_written(pictures: np.ndarray) -> np.ndarray:
-    """Pictures as they would be read back from PNG: rounded to 8 bits, so that models and folders
-    of pictures are measured alike."""
-    return to_float(to_uint8(pictures))
+    """Pictures as a PNG would hold them, uint8: so models and folders of pictures are measured
+    alike, and many systems can be kept at once."""
+    written = np.empty(pictures.shape, np.uint8)
+    for start in range(0, len(pictures), BLOCK):
+        written[start : start + BLOCK] = to_uint8(pictures[start : start + BLOCK])
+    return written

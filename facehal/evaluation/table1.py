@@ -9,7 +9,7 @@ import numpy as np
 
 from facehal.errors import DataError, FacehalError
 from facehal.evaluation import report
-from facehal.evaluation.measures import MEASURES, Cell, Measure, Originals, measure
+from facehal.evaluation.measures import MEASURES, Cell, Measure, Originals, measure, measure_all
 from facehal.evaluation.systems import (
     Faces,
     as_written,
@@ -79,30 +79,31 @@ def table1(
     """
     measures = chosen(metrics)
     faces = Faces.load(data, limit)
-    originals = Originals(faces.originals)
-    pictures: dict[str, np.ndarray] = {"face mask": face_mask(faces)}
+    # As uint8: several systems in floats are more than the memory of most machines.
+    pictures: dict[str, np.ndarray] = {"face mask": as_written(face_mask(faces))}
+    seen: int | None = None  # also where a set does not say who is on its faces
     if training is not None:
         known = Faces.load(training)
-        pictures["mean context"] = mean_context(faces, known)
-        pictures["nearest face's context"] = nearest_context(faces, known)
-        seen = len(set(faces.subjects) & set(known.subjects))
+        pictures["mean context"] = as_written(mean_context(faces, known))
+        pictures["nearest face's context"] = as_written(nearest_context(faces, known))
+        people, trained = (set(one.subjects) - {""} for one in (faces, known))
+        if people and trained:
+            seen = len(people & trained)
         del known
         if seen:
             print(
-                f"warning: {seen} of the {len(set(faces.subjects))} people in {data} are in "
+                f"warning: {seen} of the {len(people)} people in {data} are in "
                 f"{training} too: the table flatters what was trained on it",
                 file=sys.stderr,
             )
     for name, value in systems.items():
-        pictures[name] = system(value, faces)
-    pictures = {name: as_written(values) for name, values in pictures.items()}
+        pictures[name] = as_written(system(value, faces))
 
+    originals = Originals(faces.originals)
     rows: dict[str, dict[str, Cell]] = {}
     for name, values in pictures.items():
         print(f"{name}:", flush=True)
-        rows[name] = {
-            one.key: measure(one, originals, values, metrics is not None) for one in measures
-        }
+        rows[name] = measure_all(measures, originals, values, metrics is not None)
     for name in REFERENCES:
         if name not in rows:
             missing = Cell(missing="needs: `--train DIR` (prepared training faces)")
@@ -115,7 +116,7 @@ def table1(
         "faces": len(faces.names),
         "photos_without_face": faces.failed,
         "training": None if training is None else str(training),
-        "people_in_training": None if training is None else seen,
+        "people_in_training": seen,
         "systems": systems,
     }
     out = Path(out)

@@ -36,6 +36,9 @@ def test_larger_and_flat(sample_data, tmp_path):
 def test_refusals(sample_data, tmp_path):
     with pytest.raises(DataError, match="'hole' or 'face', not 'both'"):
         write_masks(sample_data, tmp_path / "out", white="both")
+    with pytest.raises(DataError, match="would be written over; name another folder"):
+        write_masks(sample_data, sample_data / ".." / sample_data.name)
+    assert not (sample_data / "masks").exists()
     frame = pd.read_csv(sample_data / "manifest.csv", dtype=str, keep_default_na=False)
     frame["face"] = [f"faces/{index}/same.png" for index in range(len(frame))]
     frame.to_csv(tmp_path / "manifest.csv", index=False)

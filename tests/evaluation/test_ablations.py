@@ -1,6 +1,7 @@
 """The ablation study: what the experiment files say, and a small study that really runs."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from facehal.errors import ConfigError, DataError, FacehalError, TrainingError
 from facehal.evaluation import ablations
 from facehal.evaluation.ablations import ablate, difference, train_variant, variants
 from facehal.evaluation.systems import Faces, as_written, of_model
-from facehal.images import read_image
+from facehal.images import read_image, to_float
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 18  # three steps an epoch
@@ -121,7 +122,7 @@ def test_numbers_and_picture_are_those_of_the_models(study, sample_data):
     sheet = read_image(out / "ablations.png")
     assert sheet.shape[1] >= 4 * 128 and sheet.shape[0] >= 5 * 128
     for name in ("base", "l2"):
-        pictures = as_written(of_model(str(out / name / "model.keras"), data))
+        pictures = to_float(as_written(of_model(str(out / name / "model.keras"), data)))
         expected = np.abs(data.originals - pictures).mean()
         assert float(table.loc[name, "l1"]) == pytest.approx(expected, abs=1e-6)
     assert table.loc["base", "l1"] != table.loc["l2", "l1"]
@@ -153,6 +154,32 @@ def test_what_is_finished_is_not_trained_again(
         other = out.parent / "other.yaml"
         other.write_text(yaml.safe_dump({**PLAIN, "training": {"batch_size": 3}}))
         ablate(sample_data, sample_data, out, base=other, limit=LIMIT, **words)
+
+
+def test_a_model_that_cannot_be_read_is_recorded_and_made_anew(
+    study, sample_data, experiments, tmp_path, monkeypatch
+):
+    out = shutil.copytree(study[0], tmp_path / "out")
+    words = {"experiments": experiments, "limit": LIMIT, "test_limit": 5, "metrics": ["l1"]}
+    before = pd.read_csv(out / "ablations.csv", index_col="system")
+    (out / "l2/model.keras").write_bytes(b"damaged")
+    problems = ablate(sample_data, sample_data, out, ["base", "l2"], **words)
+    assert list(problems) == ["l2", "needs"] and "not a saved model" in problems["l2"]
+    table = pd.read_csv(out / "ablations.csv", index_col="system")
+    assert table.loc["l2", "state"] == f"failed: {problems['l2']}"
+    assert table.loc["base", "l1"] == before.loc["base", "l1"]
+
+    def train(out, name, source, max_minutes):
+        job = {"out": str(out), "name": name, **source, "max_minutes": max_minutes}
+        train_variant(json.dumps(job))
+
+    monkeypatch.setattr(ablations, "_train", train)  # here: another process takes its time
+    assert list(ablate(sample_data, sample_data, out, ["l2"], **words)) == ["needs"]
+    table = pd.read_csv(out / "ablations.csv", index_col="system")
+    assert table.loc["l2", "l1"] == before.loc["l2", "l1"]
+    (out / "l2/model.keras").unlink()
+    problems = ablate(sample_data, sample_data, out, ["base"], **words)
+    assert "neither a model's file" in problems["l2"]
 
 
 def test_refusals(sample_data, experiments, tmp_path):

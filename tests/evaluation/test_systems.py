@@ -6,7 +6,7 @@ import pytest
 from facehal.errors import DataError
 from facehal.evaluation import systems
 from facehal.evaluation.systems import Faces
-from facehal.images import write_png
+from facehal.images import to_uint8, write_png
 
 
 def made(faces: np.ndarray, masks: np.ndarray) -> Faces:
@@ -61,6 +61,28 @@ def test_folder_of_pictures_by_name(data, tmp_path):
     for index, name in enumerate(data.names):
         write_png(flat / f"{name.split('/')[1]}.png", data.faces[index])
     np.testing.assert_array_equal(systems.of_folder(flat, data), data.originals)
+
+
+def test_one_picture_does_not_stand_for_two_faces(sample_faces, tmp_path):
+    faces, masks = (array[:3] for array in sample_faces)
+    data = Faces(faces, masks, ["a/001", "b/001", "b/002"], np.array(["a", "b", "b"]), 0)
+    for name in ("001", "002"):
+        write_png(tmp_path / f"{name}.png", faces[0])
+    with pytest.raises(DataError, match="no picture of a/001"):
+        systems.of_folder(tmp_path, data)
+    for name in ("a/001", "b/001"):
+        write_png(tmp_path / f"{name}.png", faces[1])
+    found = to_uint8(systems.of_folder(tmp_path, data))
+    np.testing.assert_array_equal(found, faces[[1, 1, 0]])
+
+
+def test_as_written_is_what_a_png_holds(data, training, monkeypatch):
+    monkeypatch.setattr(systems, "BLOCK", 3)  # several blocks, the last one smaller
+    row = systems.mean_context(data, training)
+    assert row.dtype == np.float32
+    written = systems.as_written(row)
+    assert written.dtype == np.uint8
+    np.testing.assert_array_equal(written, to_uint8(row))
 
 
 def test_missing_and_odd_pictures_are_named(data, tmp_path):

@@ -1,6 +1,7 @@
 """Tables and figures from real files: what stands in them equals the metrics themselves."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 
 from facehal.data.manifest import load_faces
 from facehal.errors import DataError, FacehalError, WeightsError
+from facehal.evaluation import report
 from facehal.evaluation.subjects import nearest_subjects
 from facehal.evaluation.systems import Faces, face_mask
 from facehal.evaluation.table1 import PAPER, REFERENCES, pairs, table1
@@ -88,6 +90,26 @@ def test_people_who_were_trained_on_are_counted(sample_data, tmp_path, capsys):
     table1(sample_data, {}, out, metrics=["l1"], limit=6)
     assert "warning" not in capsys.readouterr().err
     assert json.loads((out / "results.json").read_text())["people_in_training"] is None
+
+
+def test_without_names_nobody_is_counted(sample_data, tmp_path, capsys):
+    flat = shutil.copytree(sample_data, tmp_path / "flat")
+    frame = pd.read_csv(flat / "manifest.csv", dtype=str, keep_default_na=False)
+    frame.assign(subject="").to_csv(flat / "manifest.csv", index=False)
+    for data, training in ((flat, flat), (flat, sample_data), (sample_data, flat)):
+        table1(data, {}, tmp_path / "out", training=training, metrics=["l1"], limit=2)
+        assert "warning" not in capsys.readouterr().err
+        results = json.loads((tmp_path / "out/results.json").read_text())
+        assert results["people_in_training"] is None
+
+
+def test_pictures_are_kept_in_8_bits(sample_data, blurred, tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(report, "write_figure5", lambda path, faces, rows: kept.append(rows))
+    words = {"training": sample_data, "metrics": ["l1"], "limit": 6}
+    table1(sample_data, {"a": str(blurred)}, tmp_path, **words)
+    (pictures,) = kept
+    assert [values.dtype for values in pictures.values()] == [np.uint8] * 4
 
 
 def test_missing_weights_are_said_in_the_cell_and_an_error_when_named(
