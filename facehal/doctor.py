@@ -57,7 +57,11 @@ def _backend() -> tuple[list[str], bool]:
     if name == "jax":
         import jax
 
-        devices = [str(device) for device in jax.devices()]
+        try:
+            devices = [str(device) for device in jax.devices()]
+        except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS names one that is not here
+            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+            return [*lines, f"✗ JAX has nothing to compute on ({reason}); see JAX_PLATFORMS"], False
         found = jax.default_backend() == "gpu"
         why = "" if found else "; for a GPU: pip install 'jax[cuda12]'"
         head = "GPU" if found else "GPU: none; devices"
