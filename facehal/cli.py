@@ -68,9 +68,10 @@ def main() -> None:
     except FacehalError as error:
         print(f"facehal: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("facehal: stopped; what was finished is kept", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer's, for Ctrl-C
+            print("facehal: stopped; what was finished is kept", file=sys.stderr)
+        raise
 
 
 @app.callback()

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -51,6 +52,24 @@ def test_help_lists_every_verb():
     assert done.returncode == 0
     for verb in ("preprocess", "train", "hallucinate", "weights", "doctor", "sample"):
         assert verb in done.stdout
+
+
+def test_ctrl_c_keeps_what_was_finished(tmp_path):
+    words = ["sample", str(tmp_path / "out"), "--count", "5000"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from facehal.cli import main; main()", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    until = time.monotonic() + 120
+    while len(list((tmp_path / "out").glob("**/*.*"))) < 2:
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "facehal: stopped; what was finished is kept"
+    assert "Traceback" not in errors
 
 
 def test_hallucinate_skips_what_it_cannot_use_and_goes_on(photos, tmp_path):
