@@ -55,9 +55,11 @@ def test_help_lists_every_verb():
 
 
 def test_ctrl_c_keeps_what_was_finished(tmp_path):
-    words = ["sample", str(tmp_path / "out"), "--count", "5000"]
+    # A process that a script has put into the background inherits that Ctrl-C is ignored.
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from facehal.cli import main\nmain()"
     process = subprocess.Popen(
-        [sys.executable, "-c", "from facehal.cli import main; main()", *words],
+        [sys.executable, "-c", code, "sample", str(tmp_path / "out"), "--count", "5000"],
         stderr=subprocess.PIPE,
         text=True,
     )
