@@ -459,21 +459,19 @@ def _photos(paths: list[Path], out: Path) -> list[Path]:
     """
     from facehal.images import list_images
 
+    named = {path for path in paths if not path.is_dir()}
     written = [out.resolve() / name for name in OUTPUTS]
-    found: set[Path] = set()
-    left_out = False
-    for path in paths:
-        named = not path.is_dir()
-        for file in list_images(path):
-            where = file.parent.resolve() / file.name
-            if not named and any(where.is_relative_to(place) for place in written):
-                left_out = True
-            else:
-                found.add(file)
+
+    def is_ours(file: Path) -> bool:
+        where = file.parent.resolve() / file.name
+        return any(where.is_relative_to(place) for place in written)
+
+    files = list_images(paths)
+    found = [file for file in files if file in named or not is_ours(file)]
     if not found:
-        why = f"only what was written into {out}" if left_out else "no pictures in it"
+        why = f"only what was written into {out}" if files else "no pictures in it"
         raise FacehalError(f"{paths[0]}: {why}; name photos or a folder of photos")
-    return sorted(found)
+    return found
 
 
 def picture_names(files: list[Path]) -> dict[Path, str]:

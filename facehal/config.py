@@ -57,6 +57,18 @@ class LossConfig:
     )
     label_smoothing: float = 0.9  # target of real pictures for the discriminator
 
+    def perceptual_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the perceptual term."""
+        return bool(self.perceptual) and resolution >= self.perceptual_from
+
+    def identity_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the identity term."""
+        return bool(self.identity) and resolution >= self.identity_from
+
+    def adversarial_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution need a discriminator."""
+        return bool(self.adversarial) and resolution >= self.adversarial_from
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

@@ -4,7 +4,7 @@ import importlib.util
 import platform
 from importlib import metadata
 
-from facehal.errors import FacehalError
+from facehal.errors import FacehalError, first_line
 
 PACKAGES = (
     *("facehal", "keras", "tensorflow", "jax", "numpy", "pandas", "dlib-bin", "dlib"),
@@ -60,8 +60,8 @@ def _backend() -> tuple[list[str], bool]:
         try:
             devices = [str(device) for device in jax.devices()]
         except (RuntimeError, AssertionError) as error:  # JAX_PLATFORMS names one that is not here
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            return [*lines, f"✗ JAX has nothing to compute on ({reason}); see JAX_PLATFORMS"], False
+            why = f"({first_line(error)}); see JAX_PLATFORMS"
+            return [*lines, f"✗ JAX has nothing to compute on {why}"], False
         found = jax.default_backend() == "gpu"
         why = "" if found else "; for a GPU: pip install 'jax[cuda12]'"
         head = "GPU" if found else "GPU: none; devices"

@@ -5,6 +5,11 @@ class FacehalError(Exception):
     """Base of all errors that are the input's fault; the command line prints them as one line."""
 
 
+def first_line(error: BaseException) -> str:
+    """What another package's error says, on one line; its type where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class ImageError(FacehalError):
     """A picture cannot be used: unreadable, not a picture, too small, or of the wrong shape."""
 

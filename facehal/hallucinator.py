@@ -13,7 +13,7 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from facehal.errors import FacehalError, ImageError, NoFaceError
+from facehal.errors import FacehalError, ImageError, NoFaceError, first_line
 from facehal.faces.alignment import align, alignment_matrix
 from facehal.faces.background import replace_background
 from facehal.faces.landmarks import LandmarkDetector
@@ -155,9 +155,8 @@ def load_keras(path: Path):
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds for a file that is not its own
-        line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise FacehalError(
-            f"{path}: not a saved model ({line}); name one that a run wrote"
+            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
         ) from error
     if not isinstance(model, Cascade | ProGAN):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")

@@ -201,9 +201,9 @@ def measure(one: Measure, originals: Originals, pictures: Pictures, demanded: bo
 def measure_all(
     measures: Sequence[Measure], originals: Originals, pictures: np.ndarray, demanded: bool
 ) -> dict[str, Cell]:
-    """One row, by metric: as :func:`measure`, of pictures (n, H, W, 3) in uint8.
+    """One row, by metric: as :func:`measure`, of pictures (n, H, W, 3) in uint8 or float.
 
-    They are floats, four times as large, only here: a table has many systems.
+    Those in uint8 are floats, four times as large, only here: a table has many systems.
     """
     floats = to_float(pictures)
     return {one.key: measure(one, originals, floats, demanded) for one in measures}

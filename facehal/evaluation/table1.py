@@ -9,7 +9,7 @@ import numpy as np
 
 from facehal.errors import DataError, FacehalError
 from facehal.evaluation import report
-from facehal.evaluation.measures import MEASURES, Cell, Measure, Originals, measure, measure_all
+from facehal.evaluation.measures import MEASURES, Cell, Measure, Originals, measure_all
 from facehal.evaluation.systems import (
     Faces,
     as_written,
@@ -169,7 +169,7 @@ def pairs(
             f"{first.shape[2]}×{first.shape[1]}"
         )
     originals = Originals(first)
-    row = {one.key: measure(one, originals, second, metrics is not None) for one in measures}
+    row = measure_all(measures, originals, second, metrics is not None)
     about = {"original": str(original), "hallucinated": str(hallucinated), "pairs": len(names)}
     out, label = Path(out), Path(hallucinated).name
     report.write_table(out / "pairs", "Pairs", measures, {label: row}, about, {})

@@ -46,30 +46,18 @@ class Objective:
     def names(self, resolution: int) -> tuple[str, ...]:
         """The keys of :attr:`BlockLosses.report` at this resolution, in order."""
         names = ["pixel"]
-        if self.perceptual_at(resolution):
+        if self.config.perceptual_at(resolution):
             names.append("perceptual")
-        if self.adversarial_at(resolution):
+        if self.config.adversarial_at(resolution):
             names.append("adversarial")
-        if self.identity_at(resolution):
+        if self.config.identity_at(resolution):
             names.append("identity")
         if self.config.total_variation:
             names.append("total_variation")
         names.append("generator")
-        if self.adversarial_at(resolution):
+        if self.config.adversarial_at(resolution):
             names += ["discriminator", "real_probability", "fake_probability"]
         return tuple(names)
-
-    def perceptual_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution have the perceptual term."""
-        return self.lpips is not None and resolution >= self.config.perceptual_from
-
-    def identity_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution have the identity term."""
-        return self.identity is not None and resolution >= self.config.identity_from
-
-    def adversarial_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution need a discriminator."""
-        return bool(self.config.adversarial) and resolution >= self.config.adversarial_from
 
     def __call__(
         self, target, output, discriminator, detached_discriminator, step=0
@@ -90,13 +78,13 @@ class Objective:
         seen, seen_target = output, target
         if config.translation:
             seen, seen_target = (translated(x, config.translation, step) for x in (output, target))
-        if self.perceptual_at(resolution):
+        if config.perceptual_at(resolution):
             report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
             total += config.perceptual * report["perceptual"]
-        if self.adversarial_at(resolution):
+        if config.adversarial_at(resolution):
             report["adversarial"] = terms.adversarial(detached_discriminator(seen))
             total += config.adversarial * report["adversarial"]
-        if self.identity_at(resolution):
+        if config.identity_at(resolution):
             report["identity"] = self.identity(target, output)
             total += config.identity * report["identity"]
         if config.total_variation:
@@ -105,7 +93,7 @@ class Objective:
         report["generator"] = total
 
         discriminator_loss = ops.zeros(())
-        if self.adversarial_at(resolution):
+        if config.adversarial_at(resolution):
             real = discriminator(seen_target)
             fake = discriminator(ops.stop_gradient(seen))
             discriminator_loss = terms.discriminator_real(

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from facehal.errors import FacehalError
+from facehal.errors import FacehalError, first_line
 from facehal.weights import store
 
 GRAPH = 1  # rises whenever a graph that was made before should be made anew
@@ -81,8 +81,9 @@ class OnnxEngine:
                     str(self.path), options, providers=["CPUExecutionProvider"]
                 )
             except Exception as error:  # a kind of its own for every reason
-                line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise FacehalError(f"{self.path}: not a usable ONNX file ({line})") from error
+                raise FacehalError(
+                    f"{self.path}: not a usable ONNX file ({first_line(error)})"
+                ) from error
         return self._sessions[threads]
 
     def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:

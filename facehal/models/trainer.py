@@ -60,7 +60,7 @@ class GanTrainer(keras.Model):
             self.discriminators = [
                 build_discriminator(n, config.network)
                 for n in self.resolutions
-                if objective.adversarial_at(n)
+                if objective.config.adversarial_at(n)
             ]
         names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
         self.report = LossReport(tuple(names))
@@ -128,13 +128,13 @@ class GanTrainer(keras.Model):
 
         Statistics of batch normalisation are averages already and are taken as they are.
         """
-        values = {id(v): v.numpy() for v in self.network.variables}
+        averages = {}
         if self.optimizer.use_ema and int(self.optimizer.iterations.numpy()) > 0:
-            averages = self.optimizer.averages()
-            for variable, average in zip(self.trainable_variables, averages, strict=True):
-                values[id(variable)] = average
+            pairs = zip(self.trainable_variables, self.optimizer.averages(), strict=True)
+            averages = {id(variable): average for variable, average in pairs}
         for theirs, ours in zip(network.variables, self.network.variables, strict=True):
-            theirs.assign(ops.convert_to_numpy(values[id(ours)]))
+            average = averages.get(id(ours))
+            theirs.assign(ours.numpy() if average is None else ops.convert_to_numpy(average))
 
 
 def resolve_jit(choice: bool | str) -> bool:

@@ -10,6 +10,7 @@ from facehal.config import Config
 from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
 from facehal.errors import TrainingError
 from facehal.images import to_float
+from facehal.losses.terms import PIXEL_TERMS
 from facehal.metrics.lpips import lpips
 from facehal.metrics.ssim import WINDOW, ssim
 from facehal.models.block import BlockModel
@@ -53,23 +54,18 @@ class Validation:
     def names(self, resolution: int) -> tuple[str, ...]:
         """What is measured of a resolution, as columns of ``history.csv`` without it."""
         names = ["validation_pixel"]
-        if self._perceptual_at(resolution):
+        if self.loss.perceptual_at(resolution):
             names.append("validation_perceptual")
         if resolution >= WINDOW:
             names.append("validation_ssim")
         return tuple(names)
 
-    def _perceptual_at(self, resolution: int) -> bool:
-        return bool(self.loss.perceptual) and resolution >= self.loss.perceptual_from
-
     def measure(self, network: BlockModel) -> dict[str, float]:
         """Means over the faces, ``{"128/validation_pixel": …}``, of each block that there is."""
         found: dict[str, float] = {}
         for size, (targets, outputs) in self._pictures(network).items():
-            difference = targets - outputs
-            error = np.abs(difference) if self.loss.pixel == "l1" else np.square(difference)
-            values = [error.mean()]
-            if self._perceptual_at(size):
+            values = [PIXEL_TERMS[self.loss.pixel](targets, outputs)]
+            if self.loss.perceptual_at(size):
                 values.append(lpips(targets, outputs, self.loss.lpips_version).mean())
             if size >= WINDOW:
                 values.append(ssim(targets, outputs).mean())

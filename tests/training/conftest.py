@@ -64,9 +64,15 @@ def run_process() -> type[RunProcess]:
     return RunProcess
 
 
-def _history(folder: Path) -> list[dict[str, str]]:
+def _rows_of(folder: Path) -> list[dict[str, str]]:
     with open(folder / "history.csv", newline="") as file:
         return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def rows_of() -> Callable[[Path], list[dict[str, str]]]:
+    """The rows of a run's history as they stand in the file."""
+    return _rows_of
 
 
 def _weights(path: Path) -> list[np.ndarray]:
@@ -78,7 +84,7 @@ def assert_equal_runs(record_property) -> Callable[..., None]:
     """Two run folders have the same history (but for the seconds) and the same models."""
 
     def check(ours: Path, theirs: Path, epochs: int, *models: str) -> None:
-        rows, others = _history(ours), _history(theirs)
+        rows, others = _rows_of(ours), _rows_of(theirs)
         assert len(rows) == len(others) == epochs
         apart = moved = 0.0
         for a, b in zip(rows, others, strict=True):

@@ -5,7 +5,6 @@ all saved models are equal to those of an uninterrupted run to the last bit (tol
 1e-5 relative in the history, 1e-4 in the weights).
 """
 
-import csv
 import shutil
 from pathlib import Path
 
@@ -64,22 +63,15 @@ def copy(finished, tmp_path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "copy"))
 
 
-def history(folder: Path) -> list[dict[str, str]]:
-    if not (folder / "history.csv").exists():
-        return []
-    with open(folder / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def load(path: Path) -> ProGAN:
     model = keras.models.load_model(path)
     assert isinstance(model, ProGAN)
     return model
 
 
-def test_history(finished):
+def test_history(finished, rows_of):
     """A row per epoch, counted through; the losses of the stage and nothing else."""
-    rows = history(finished)
+    rows = rows_of(finished)
     first = [f"8/{name}" for name in ("pixel", "total_variation", "generator")]
     second = [
         f"16/{name}"
@@ -139,7 +131,7 @@ def test_the_second_stage_starts_from_what_was_saved(config, sample_data, tmp_pa
                 np.testing.assert_array_equal(a, b)
 
 
-def test_stopped_by_the_clock_in_every_stage(config, sample_data, tmp_path):
+def test_stopped_by_the_clock_in_every_stage(config, sample_data, tmp_path, rows_of):
     """No minutes: one stretch a time, also across the border between the stages."""
     short = replace_training(config, epochs_per_stage=1, checkpoint_steps=PER_EPOCH)
     reached = []
@@ -157,7 +149,7 @@ def test_stopped_by_the_clock_in_every_stage(config, sample_data, tmp_path):
         reached.append((run.stage, run.step, load(tmp_path / "run/model.keras").resolutions))
     # The third finds nothing left to do.
     assert reached == [(0, 3, (8,)), (1, 6, (16,)), (1, 6, (16,))]
-    assert [row["step"] for row in history(tmp_path / "run")] == ["3", "6"]
+    assert [row["step"] for row in rows_of(tmp_path / "run")] == ["3", "6"]
     assert len(list((tmp_path / "run/stages").iterdir())) == 2
 
 

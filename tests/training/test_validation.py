@@ -61,13 +61,8 @@ def held_out(sample_data, tmp_path_factory) -> Path:
     return folder
 
 
-def rows_of(folder: Path) -> list[dict[str, str]]:
-    with open(folder / "history.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def test_columns_are_measures_of_the_saved_model(
-    config, sample_data, held_out, tmp_path, monkeypatch
+    config, sample_data, held_out, tmp_path, rows_of, monkeypatch
 ):
     monkeypatch.setattr(module, "BATCH", 5)
     run = Run(
@@ -108,7 +103,7 @@ def test_columns_are_measures_of_the_saved_model(
     assert page.count("figcaption>Held-out faces<") == 2
 
 
-def test_a_resumed_run_may_begin_to_validate(config, sample_data, held_out, tmp_path):
+def test_a_resumed_run_may_begin_to_validate(config, sample_data, held_out, tmp_path, rows_of):
     folder = tmp_path / "run"
     Run(config, sample_data, folder, limit=LIMIT, progress=False, max_minutes=0).fit()
     Run(
