@@ -34,10 +34,10 @@ def worker(options: argparse.Namespace) -> None:
     import keras
     import keras_side
 
-    from facehal.data.pairs import Pairs, Stretch
-    from facehal.models.cascade import CascadeTrainer
-    from facehal.models.progressive import StageTrainer
-    from facehal.models.trainer import GanTrainer
+    from facehal.data.pipeline import Pairs, Stretch
+    from facehal.models.cascade.cascade import CascadeTrainer
+    from facehal.models.cascade.progan import StageTrainer
+    from facehal.training.phases import GanTrainer
 
     config = keras_side.configuration(options)
     keras.utils.set_random_seed(0)

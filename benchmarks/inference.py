@@ -57,8 +57,8 @@ def export(options: argparse.Namespace) -> None:
     import numpy as np
 
     from facehal.config import from_dict
-    from facehal.models.cascade import Cascade
-    from facehal.models.folding import fold
+    from facehal.models.cascade.cascade import Cascade
+    from facehal.models.cascade.folding import fold
 
     network = from_dict({"size": options.size}).network
     keras.utils.set_random_seed(0)
@@ -69,7 +69,7 @@ def export(options: argparse.Namespace) -> None:
         model.save(options.folder / f"{name}.keras")
         np.savez(options.folder / f"{name}.npz", **keras_side.export_cascade(model))
     if "onnxruntime" in options.systems:
-        from facehal.models.exporting import export as export_model
+        from facehal.inference.export import export as export_model
 
         export_model(cascade, "onnx", options.folder / "model.onnx")
     outputs = cascade(x, training=False)
@@ -132,7 +132,7 @@ def keras_worker(options: argparse.Namespace) -> None:
 
 
 def onnx_worker(options: argparse.Namespace) -> None:
-    from facehal.models.onnx_engine import OnnxEngine
+    from facehal.inference.onnx_engine import OnnxEngine
 
     engine = OnnxEngine(options.folder / "model.onnx")
     x = inputs(options, engine.resolutions[-1])

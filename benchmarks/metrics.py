@@ -28,9 +28,9 @@ def speeds(count: int) -> list[list]:
 
     from facehal.features.dlib_resnet import DlibResNet, aligned_chip
     from facehal.features.inception_v3 import InceptionV3
+    from facehal.features.lpips import LPIPS
     from facehal.features.pieapp import PieAPP
     from facehal.features.resnet50 import ResNet50
-    from facehal.losses.perceptual import LPIPS
     from facehal.metrics import in_batches
     from facehal.metrics.ssim import ssim
 

@@ -19,8 +19,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
 
-    from facehal.faces.preprocess import preprocess
-    from facehal.faces.samples import write_samples
+    from facehal.data.samples import write_samples
+    from facehal.jobs.preprocess import preprocess
 
     everywhere = os.cpu_count() or 1
     speeds: dict[int, list[float]] = {1: []} | {everywhere: []}

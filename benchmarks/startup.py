@@ -77,7 +77,7 @@ def training(options: argparse.Namespace, mark) -> None:
     import keras
     import keras_side
 
-    from facehal.data.pairs import Pairs, Stretch
+    from facehal.data.pipeline import Pairs, Stretch
     from facehal.training.run import CascadeTrainer  # with all that a run imports
 
     mark()
@@ -94,7 +94,7 @@ def training(options: argparse.Namespace, mark) -> None:
 def make_model(options: argparse.Namespace) -> None:
     """An untrained cascade where none is shipped: it takes as long as a trained one."""
     from facehal.config import from_dict
-    from facehal.models.cascade import Cascade
+    from facehal.models.cascade.cascade import Cascade
     from facehal.models.saving import save_model
 
     network = from_dict({"size": options.size}).network

@@ -43,8 +43,8 @@ def worker(options: argparse.Namespace) -> None:
     import keras_side
 
     from facehal.config import from_dict
-    from facehal.data.pairs import Pairs, Stretch
-    from facehal.models.cascade import CascadeTrainer
+    from facehal.data.pipeline import Pairs, Stretch
+    from facehal.models.cascade.cascade import CascadeTrainer
 
     loss = {"identity_from": options.identity_from}
     if options.identity == "none":

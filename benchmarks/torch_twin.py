@@ -271,7 +271,7 @@ _BUFFERS = ("rows", "columns")
 
 
 class TrainingStep:
-    """One Adam step of all blocks, with the losses of facehal.losses.objective.
+    """One Adam step of all blocks, with the losses of facehal.models.cascade.objective.
 
     Args:
         config: ``facehal.config.Config``.

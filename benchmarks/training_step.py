@@ -49,7 +49,7 @@ def keras_trainer(options: argparse.Namespace, jit_compile):
     import keras
     import keras_side
 
-    from facehal.models.cascade import CascadeTrainer
+    from facehal.models.cascade.cascade import CascadeTrainer
 
     keras.utils.set_random_seed(0)
     return CascadeTrainer(keras_side.configuration(options), jit_compile=jit_compile)
@@ -65,7 +65,7 @@ def first_loss(trainer, options: argparse.Namespace) -> float:
 def keras_worker(options: argparse.Namespace) -> None:
     import keras_side
 
-    from facehal.data.pairs import Pairs, Stretch
+    from facehal.data.pipeline import Pairs, Stretch
 
     jit: bool | str = True if options.worker == "tensorflow-xla" else "auto"
     trainer = keras_trainer(options, jit)

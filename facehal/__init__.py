@@ -1,6 +1,6 @@
 """facehal: context and background pixels from a face mask, by a cascade of GANs (WACV 2020).
 
-``facehal.load()`` gives the shipped model; see :class:`facehal.hallucinator.Hallucinator`.
+``facehal.load()`` gives the shipped model; see :class:`facehal.inference.hallucinator.Hallucinator`.
 Importing the package is quick: Keras is imported when something needs it. Whenever Keras is
 imported after (or was before) facehal, our classes are registered with it, so that
 ``keras.models.load_model`` reads our files.
@@ -13,16 +13,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from facehal.hallucinator import Hallucinator, load
+    from facehal.inference.hallucinator import Hallucinator, load
 
 __all__ = ["Hallucinator", "load"]
 __version__ = "0.1.0"
-_MODELS = ("facehal.models.cascade", "facehal.models.progressive")
+_MODELS = ("facehal.models.cascade.cascade", "facehal.models.cascade.progan")
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        return getattr(importlib.import_module("facehal.hallucinator"), name)
+        return getattr(importlib.import_module("facehal.inference.hallucinator"), name)
     raise AttributeError(f"module 'facehal' has no attribute {name!r}")
 
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from facehal.errors import FacehalError, ImageError
 from facehal.faces.paste import paste
-from facehal.hallucinator import Hallucinator
 from facehal.images import decode_image, resize, to_uint8
+from facehal.inference.hallucinator import Hallucinator
 
 HOST = "127.0.0.1"
 PORT = 7860

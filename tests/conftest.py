@@ -65,8 +65,8 @@ def tiny_config():
 def sample_data(tmp_path_factory) -> Path:
     """A folder that `preprocess` wrote: 24 faces of two people. Not to be changed."""
     pytest.importorskip("skimage.data", reason="needs scikit-image (extra: portraits)")
-    from facehal.faces.preprocess import preprocess
-    from facehal.faces.samples import write_samples
+    from facehal.data.samples import write_samples
+    from facehal.jobs.preprocess import preprocess
 
     folder = tmp_path_factory.mktemp("samples")
     write_samples(folder / "photos", 24)
@@ -77,7 +77,7 @@ def sample_data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def sample_faces(sample_data) -> tuple[np.ndarray, np.ndarray]:
     """Its faces (n, 128, 128, 3) and masks (n, 128, 128), uint8."""
-    from facehal.data.manifest import load_faces
+    from facehal.data.faceset import load_faces
 
     faces, masks, _ = load_faces(sample_data)
     assert len(faces) >= 20
@@ -87,7 +87,7 @@ def sample_faces(sample_data) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def eight(sample_faces, tiny_config):
     """Eight of them at 16×16, as batches of all eight."""
-    from facehal.data.pairs import Pairs
+    from facehal.data.pipeline import Pairs
 
     faces, masks = (array[:8] for array in sample_faces)
     faces = faces.reshape(8, 16, 8, 16, 8, 3).mean((2, 4)).round().astype(np.uint8)
@@ -98,7 +98,7 @@ def eight(sample_faces, tiny_config):
 def _built(tiny_config):
     import keras
 
-    from facehal.models.cascade import CascadeTrainer
+    from facehal.models.cascade.cascade import CascadeTrainer
 
     keras.utils.set_random_seed(0)
     model = CascadeTrainer(tiny_config)

@@ -14,8 +14,8 @@ import pytest
 
 from facehal.cli import hallucinate, picture_names
 from facehal.errors import FacehalError, NoFaceError
-from facehal.hallucinator import AlignedFace, Hallucinator
 from facehal.images import read_image, write_png
+from facehal.inference.hallucinator import AlignedFace, Hallucinator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -127,8 +127,10 @@ class Quick(Hallucinator):
 @pytest.fixture
 def quick(monkeypatch):
     """`hallucinate` in this process, without a model; writes photos of the given names."""
-    monkeypatch.setattr("facehal.hallucinator.needs_keras", lambda *_: False)
-    monkeypatch.setattr("facehal.hallucinator.load", lambda *_, **__: Quick(Quick.Engine()))
+    monkeypatch.setattr("facehal.inference.hallucinator.needs_keras", lambda *_: False)
+    monkeypatch.setattr(
+        "facehal.inference.hallucinator.load", lambda *_, **__: Quick(Quick.Engine())
+    )
     monkeypatch.setattr("facehal.faces.paste.paste", lambda photo, *_: photo)
 
     def write(folder: Path, *names: str) -> Path:

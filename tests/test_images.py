@@ -253,7 +253,7 @@ def test_contact_sheet_headings():
 
 def test_importing_faces_does_not_import_dlib():
     code = (
-        "import sys, facehal.faces.preprocess, facehal.faces.samples, facehal.data.manifest;"
+        "import sys, facehal.jobs.preprocess, facehal.data.samples, facehal.data.faceset;"
         "assert not {'dlib', 'matplotlib', 'skimage'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])

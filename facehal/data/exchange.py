@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from facehal.data.manifest import load_rows, read_manifest, usable
+from facehal.data.faceset import load_rows, read_manifest, usable
 from facehal.errors import DataError
 from facehal.images import resize, write_png
 

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from facehal.config import Config, from_dict, load_config, replace_training
-from facehal.data.manifest import read_manifest
+from facehal.data.faceset import read_manifest
 from facehal.errors import FacehalError, TrainingError
 from facehal.evaluation import report
 from facehal.evaluation.measures import Cell, Originals, measure_all

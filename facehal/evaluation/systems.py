@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
+from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
 from facehal.errors import DataError
 from facehal.images import list_images, read_image, to_float, to_uint8
 
@@ -71,7 +71,7 @@ def of_model(path: str, data: Faces) -> np.ndarray:
     Raises:
         FacehalError: no such model, or of another size than 128×128.
     """
-    from facehal.hallucinator import load
+    from facehal.inference.hallucinator import load
 
     pictures = load(path).from_masks(data.masked, data.masks)
     assert isinstance(pictures, np.ndarray)

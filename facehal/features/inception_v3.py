@@ -9,7 +9,8 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from facehal.features import resampling, set_arrays
+from facehal.features import set_arrays
+from facehal.layers import resampling
 from facehal.weights import convert, store
 
 SIDE = 299

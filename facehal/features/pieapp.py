@@ -5,7 +5,7 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from facehal.features import resampling
+from facehal.layers import resampling
 from facehal.weights import convert, store
 
 PATCH = 64

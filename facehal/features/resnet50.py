@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from facehal.features import resampling, set_arrays
+from facehal.features import set_arrays
+from facehal.layers import resampling
 from facehal.weights import convert, store
 
 SIDE = 224

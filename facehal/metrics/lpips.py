@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from facehal.features.alexnet import SMALLEST
-from facehal.losses.perceptual import LPIPS
+from facehal.features.lpips import LPIPS
 from facehal.metrics import MetricError, checked_pairs, in_batches
 from facehal.weights import convert, store
 

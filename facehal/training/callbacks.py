@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from facehal.errors import TrainingError
 from facehal.images import contact_sheet, to_float, write_png
-from facehal.models.block import BlockModel
+from facehal.models.base import BlockModel
 from facehal.training import checkpoints
 
 

@@ -14,20 +14,20 @@ import yaml
 from tqdm import tqdm
 
 from facehal.config import Config, load_config
-from facehal.data.manifest import load_faces, shrunk
-from facehal.data.pairs import Pairs, Stretch
+from facehal.data.faceset import load_faces, shrunk
+from facehal.data.pipeline import Pairs, Stretch
 from facehal.errors import FacehalError, TrainingError
 from facehal.files import locked, write_text
-from facehal.losses.objective import Objective
-from facehal.models.block import BlockModel
-from facehal.models.cascade import CascadeTrainer
-from facehal.models.progressive import ProGAN, StageTrainer
+from facehal.models.base import BlockModel
+from facehal.models.cascade.cascade import CascadeTrainer
+from facehal.models.cascade.objective import Objective
+from facehal.models.cascade.progan import ProGAN, StageTrainer
 from facehal.models.saving import save_model
-from facehal.models.trainer import GanTrainer
 from facehal.training import checkpoints
 from facehal.training.callbacks import Bar, Preview
 from facehal.training.devices import Devices
 from facehal.training.history import collapses, read_history
+from facehal.training.phases import GanTrainer
 from facehal.training.previews import preview_path, thin_previews
 from facehal.training.provenance import data_hash, environment
 from facehal.training.report import write_report

@@ -7,14 +7,14 @@ import numpy as np
 from keras import ops
 
 from facehal.config import Config
-from facehal.data.manifest import load_rows, read_manifest, shrunk, usable
+from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
 from facehal.errors import TrainingError
 from facehal.images import to_float
+from facehal.layers.pyramid import pyramid
 from facehal.losses.terms import PIXEL_TERMS
 from facehal.metrics.lpips import lpips
 from facehal.metrics.ssim import WINDOW, ssim
-from facehal.models.block import BlockModel
-from facehal.models.pyramid import pyramid
+from facehal.models.base import BlockModel
 
 FACES = 512  # at most, evenly spaced over the folder: a few seconds of every epoch
 BATCH = 32

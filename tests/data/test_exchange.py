@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from facehal.data.exchange import write_masks
-from facehal.data.manifest import load_faces
+from facehal.data.faceset import load_faces
 from facehal.errors import DataError
 from facehal.images import read_image
 

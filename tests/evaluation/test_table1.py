@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facehal.data.manifest import load_faces
+from facehal.data.faceset import load_faces
 from facehal.errors import DataError, FacehalError, WeightsError
 from facehal.evaluation import report
 from facehal.evaluation.subjects import nearest_subjects

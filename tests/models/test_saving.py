@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from facehal.errors import FacehalError
-from facehal.models.cascade import Cascade
+from facehal.models.cascade.cascade import Cascade
 from facehal.models.saving import save_model
 
 ROOT = Path(__file__).resolve().parents[2]

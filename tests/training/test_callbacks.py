@@ -7,7 +7,7 @@ import pytest
 
 from facehal.errors import TrainingError
 from facehal.images import read_image
-from facehal.models.cascade import Cascade
+from facehal.models.cascade.cascade import Cascade
 from facehal.training.callbacks import Bar, Preview
 
 

@@ -16,7 +16,7 @@ import yaml
 import facehal
 from facehal.config import from_dict, load_config, replace_training
 from facehal.errors import TrainingError
-from facehal.models.progressive import OUTER, ProGAN, grow
+from facehal.models.cascade.progan import OUTER, ProGAN, grow
 from facehal.training import checkpoints
 from facehal.training.run import Run
 

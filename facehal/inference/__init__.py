@@ -1,0 +1,1 @@
+"""Trained models in use: photo in, picture out; engines and exported files."""

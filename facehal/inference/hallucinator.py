@@ -1,0 +1,343 @@
+"""The public object: photo in, hallucinated picture out.
+
+Nothing here imports Keras before a ``.keras`` file is read: with an exported model the first
+picture is there sooner than TensorFlow would be imported.
+"""
+
+import os
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from facehal.errors import FacehalError, ImageError, NoFaceError, first_line
+from facehal.faces.alignment import align, alignment_matrix
+from facehal.faces.background import replace_background
+from facehal.faces.landmarks import LandmarkDetector
+from facehal.faces.mask import hull_mask
+from facehal.faces.paste import paste
+from facehal.images import read_image, to_float, to_uint8
+from facehal.inference.onnx_engine import OnnxEngine, prepared, require
+
+DEFAULT = "compact"
+ENGINES = ("keras", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class AlignedFace:
+    """What the model sees of a photo, and where it was cut out.
+
+    Attributes:
+        face: (S, S, 3) uint8 RGB, eyes level; S is 128, or the model's largest resolution.
+        mask: (S, S) uint8; 1 inside the hull of the landmarks.
+        points: (68, 2) float32 landmarks in ``face``.
+        faces_found: how many faces the photo has; this is the largest.
+        matrix: (2, 3) float64, the similarity that maps the photo's (x, y) onto those of ``face``.
+    """
+
+    face: np.ndarray
+    mask: np.ndarray
+    points: np.ndarray
+    faces_found: int
+    matrix: np.ndarray
+
+    @property
+    def masked(self) -> np.ndarray:
+        """(S, S, 3) float32 in [0, 1], black outside the mask: the model's input."""
+        return to_float(self.face) * self.mask[..., None].astype(np.float32)
+
+
+def shipped_models() -> dict[str, Path]:
+    """The models in the package by name."""
+    folder = resources.files("facehal") / "pretrained"
+    return {path.stem: path for path in sorted(Path(str(folder)).glob("*.keras"))}
+
+
+class Engine(Protocol):
+    """What runs a model: :class:`facehal.inference.keras_engine.KerasEngine` or
+    :class:`facehal.inference.onnx_engine.OnnxEngine`."""
+
+    resolutions: tuple[int, ...]
+
+    def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
+        """(n, S, S, 3) and (n, S, S, 1), float32 → {resolution: pictures}, lowest first."""
+        ...
+
+
+def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) -> "Hallucinator":
+    """A hallucinator from a shipped model's name or a file.
+
+    Args:
+        model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
+            ``facehal export`` wrote.
+        engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
+            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the
+            folder of weights. Default: the one that the file is for.
+
+    Raises:
+        FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
+            is not installed.
+    """
+    path = find_model(model)
+    exported = path.suffix.lower() == ".onnx"
+    if engine is None:
+        engine = "onnxruntime" if exported else "keras"
+    if engine not in ENGINES:
+        raise FacehalError(f"engine {engine}: there are {' and '.join(ENGINES)}")
+    if engine == "onnxruntime":
+        return Hallucinator(OnnxEngine(path if exported else prepare_onnx(path)))
+    if exported:
+        raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
+    from facehal.inference.keras_engine import KerasEngine
+
+    return Hallucinator(KerasEngine(load_keras(path)))
+
+
+def prepare_onnx(path: Path) -> Path:
+    """The ONNX file of a ``.keras`` file, made and checked when it is asked for the first time.
+
+    That takes some ten seconds; afterwards it is read from the folder of weights.
+
+    Raises:
+        FacehalError: the model cannot be read, a package of the extra is missing, or the cache
+            cannot be written.
+    """
+    target = prepared(path)
+    if not target.is_file():
+        require("onnx", f"making an engine of {path.name}")
+        require("onnxruntime", "engine onnxruntime")
+        model = load_keras(path)
+        from facehal.inference.export import export
+
+        export(model, "onnx", target, path.name)
+    return target
+
+
+def needs_keras(model: str | os.PathLike[str], engine: str | None) -> bool:
+    """Whether :func:`load` will import Keras: always, but for files that are exported already."""
+    path = find_model(model)
+    if engine == "onnxruntime" or path.suffix.lower() == ".onnx":
+        return path.suffix.lower() != ".onnx" and not prepared(path).is_file()
+    return True
+
+
+def find_model(model: str | os.PathLike[str]) -> Path:
+    """The file of a shipped model's name, or the file itself.
+
+    Raises:
+        FacehalError: there is none.
+    """
+    shipped = shipped_models()
+    path = Path(shipped.get(str(model), Path(model)))
+    if not path.is_file():
+        raise FacehalError(
+            f"{model}: neither a model's file nor a shipped model ({', '.join(shipped) or 'none'})"
+        )
+    return path
+
+
+def load_keras(path: Path):
+    """The Keras model in a ``.keras`` file.
+
+    Raises:
+        FacehalError: the file is not a saved model, or not one of ours.
+    """
+    if path.suffix.lower() != ".keras":
+        raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
+    import keras
+
+    from facehal.models.cascade.cascade import Cascade
+    from facehal.models.cascade.progan import ProGAN
+
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is not its own
+        raise FacehalError(
+            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
+        ) from error
+    if not isinstance(model, Cascade | ProGAN):
+        raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
+    return model
+
+
+class Hallucinator:
+    """Generates forehead, hair, neck, clothes and background around a face.
+
+    Args:
+        engine: what runs the model; :func:`load` makes it. The shapes below are those of 128×128
+            models; one whose largest block is smaller takes and gives that size.
+    """
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self.resolutions = engine.resolutions
+        self.side: int = engine.resolutions[-1]
+        self._detector: LandmarkDetector | None = None
+
+    def prepare(self, photo: str | os.PathLike[str] | np.ndarray) -> AlignedFace:
+        """Finds the largest face, aligns it and draws its mask (section 4, "Training Data").
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+
+        Raises:
+            ImageError: the file cannot be read, or the array is not a picture.
+            NoFaceError: no face was found.
+            WeightsError: dlib or its landmark model is not installed.
+        """
+        image, name = _read(photo)
+        return self._find(image, name)
+
+    def _find(self, image: np.ndarray, name: str) -> AlignedFace:
+        if self._detector is None:
+            self._detector = LandmarkDetector()
+        faces = self._detector.detect(image)
+        if not faces:
+            raise NoFaceError(f"{name}: no face found; use a photo that shows one from the front")
+        matrix = alignment_matrix(faces[0].points, self.side)
+        face, points = align(image, faces[0].points, self.side)
+        return AlignedFace(face, hull_mask(points, self.side), points, len(faces), matrix)
+
+    def hallucinate(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+        """The hallucinated picture around the largest face of a photo.
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+
+        Returns:
+            (128, 128, 3) float32 in [0, 1], aligned by the eyes.
+
+        Raises:
+            ImageError, NoFaceError, WeightsError: as :meth:`prepare`.
+        """
+        return self._around(self.prepare(photo))
+
+    def paste(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+        """The photo itself with hallucinated surroundings of its largest face.
+
+        The face keeps its own pixels, and so does what lies farther off than the model sees;
+        :func:`facehal.faces.paste.paste` says how.
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+
+        Returns:
+            (H, W, 3) uint8, of the photo's size.
+
+        Raises:
+            ImageError, NoFaceError, WeightsError: as :meth:`prepare`.
+        """
+        image, name = _read(photo)
+        found = self._find(image, name)
+        return paste(image, self._around(found), found.points, found.matrix)
+
+    def replace_background(
+        self,
+        photo: str | os.PathLike[str] | np.ndarray,
+        background: str | os.PathLike[str] | np.ndarray,
+    ) -> np.ndarray:
+        """The hallucinated person of a photo in front of another picture.
+
+        :mod:`facehal.faces.background` says how, and what it cannot do.
+
+        Args:
+            photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+            background: likewise, of any size; its middle fills the square.
+
+        Returns:
+            (128, 128, 3) float32 in [0, 1], aligned by the eyes.
+
+        Raises:
+            ImageError, NoFaceError, WeightsError: as :meth:`prepare`; ImageError also where the
+                background cannot be read or is not a picture.
+        """
+        behind, _ = _read(background)
+        found = self.prepare(photo)
+        return replace_background(self._around(found), found.points, behind)
+
+    def _around(self, found: AlignedFace) -> np.ndarray:
+        return self.from_masks(found.masked[None], masks=found.mask[None])[0]
+
+    def from_masks(
+        self,
+        masked_faces: np.ndarray,
+        masks: np.ndarray | None = None,
+        *,
+        all_resolutions: bool = False,
+        batch_size: int = 32,
+    ) -> np.ndarray | dict[int, np.ndarray]:
+        """Hallucinates around aligned faces.
+
+        Args:
+            masked_faces: (n, 128, 128, 3) in [0, 1], black outside the face.
+            masks: (n, 128, 128), 1 = face, 0 = to be hallucinated. Without them the mask of a face
+                is what is not black in it, holes filled.
+            all_resolutions: return the output of every block.
+            batch_size: faces at a time; changes memory and speed, not the result.
+
+        Returns:
+            (n, 128, 128, 3) float32 in [0, 1]; or ``{8: (n, 8, 8, 3), …, 128: …}``.
+
+        Raises:
+            ImageError: wrong shape, a value outside [0, 1], or a face without pixels.
+            ValueError: a batch size below 1.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is 1 or more, not {batch_size}")
+        faces = np.asarray(masked_faces, np.float32)
+        side = self.side
+        if faces.ndim != 4 or faces.shape[1:] != (side, side, 3):
+            raise ImageError(
+                f"masked faces have the shape (n, {side}, {side}, 3), not {faces.shape}"
+            )
+        if faces.size and not (faces.min() >= 0 and faces.max() <= 1):
+            raise ImageError(
+                f"masked faces are in [0, 1]; these reach from {faces.min():g} to {faces.max():g}"
+            )
+        if len(faces) == 0:
+            empty = {n: np.zeros((0, n, n, 3), np.float32) for n in self.resolutions}
+            return empty if all_resolutions else empty[side]
+        if masks is None:
+            masks = np.stack([mask_of_pixels(face) for face in faces])
+        masks = np.asarray(masks, np.float32)
+        if masks.shape != faces.shape[:3] or not np.isin(masks, (0, 1)).all():
+            raise ImageError(
+                f"masks have the shape {faces.shape[:3]} and the values 0 and 1 (1 = face); "
+                f"these are {masks.shape}"
+            )
+        masks = masks[..., None]
+        faces = faces * masks
+        parts = [
+            self.engine.run(faces[start : start + batch_size], masks[start : start + batch_size])
+            for start in range(0, len(faces), batch_size)
+        ]
+        sizes = self.resolutions if all_resolutions else (side,)
+        pictures = {size: np.concatenate([part[size] for part in parts]) for size in sizes}
+        return pictures if all_resolutions else pictures[side]
+
+
+def _read(photo: str | os.PathLike[str] | np.ndarray) -> tuple[np.ndarray, str]:
+    """A photo as (H, W, 3) uint8 RGB, and what an error calls it."""
+    if not isinstance(photo, np.ndarray):
+        return read_image(photo), str(photo)
+    if photo.ndim != 3 or photo.shape[2] != 3:
+        raise ImageError(f"a photo has the shape (H, W, 3), not {photo.shape}")
+    return np.ascontiguousarray(to_uint8(photo)), "the picture"
+
+
+def mask_of_pixels(masked_face: np.ndarray) -> np.ndarray:
+    """The mask of a face on black: (h, w, 3) → (h, w) uint8, what is not black, without holes.
+
+    Black pixels inside a face (pupils, nostrils) belong to it.
+
+    Raises:
+        ImageError: all pixels are black.
+    """
+    lit = (masked_face.max(axis=-1) > 0).astype(np.uint8)
+    contours, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    if not contours:
+        raise ImageError("a masked face is black all over; give a face on black, or its mask")
+    return cv2.drawContours(lit, contours, -1, 1, thickness=cv2.FILLED)

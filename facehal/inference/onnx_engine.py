@@ -1,0 +1,122 @@
+"""An exported model run by ONNX Runtime: starts in a second, for it needs no Keras."""
+
+import importlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from facehal.errors import FacehalError, first_line
+from facehal.weights import store
+
+GRAPH = 1  # rises whenever a graph that was made before should be made anew
+PART = 4  # faces that a core computes at once; more outgrow its cache
+EXTRA = "pip install 'facehal[export]'"
+
+
+def require(package: str, purpose: str) -> Any:
+    """Imports a package of the ``export`` extra.
+
+    ONNX Runtime would report its use to its makers; that is off unless the user's environment says
+    otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).
+
+    Raises:
+        FacehalError: it is not installed; says how to install it.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise FacehalError(
+            f"{purpose} needs the package {package.split('.')[0]}: {EXTRA}"
+        ) from error
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class OnnxEngine:
+    """Runs a ``.onnx`` file that ``facehal export`` wrote.
+
+    All cores work at a single face together; several are dealt out to them, which spares the cores
+    waiting for each other behind every layer.
+
+    Args:
+        path: the file.
+        threads: that share the work; default: the cores that this process may use.
+
+    Raises:
+        FacehalError: ONNX Runtime is not installed, or the file is not one of ours.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
+        require("onnxruntime", "engine onnxruntime")
+        self.path = Path(path)
+        self.threads = threads or _cores()
+        self._pool: ThreadPoolExecutor | None = None
+        self._sessions: dict[int, Any] = {}
+        session = self._session(self.threads)
+        names = {value.name for value in session.get_inputs()}
+        self._outputs = [value.name for value in session.get_outputs()]
+        if names != {"masked_faces", "masks"} or not all(map(str.isdigit, self._outputs)):
+            raise FacehalError(
+                f"{path}: not an exported facehal model; make one with `facehal export`"
+            )
+        self.resolutions: tuple[int, ...] = tuple(sorted(map(int, self._outputs)))
+
+    def _session(self, threads: int) -> Any:
+        if threads not in self._sessions:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3  # errors; they are raised, too
+            try:
+                self._sessions[threads] = onnxruntime.InferenceSession(
+                    str(self.path), options, providers=["CPUExecutionProvider"]
+                )
+            except Exception as error:  # a kind of its own for every reason
+                raise FacehalError(
+                    f"{self.path}: not a usable ONNX file ({first_line(error)})"
+                ) from error
+        return self._sessions[threads]
+
+    def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
+        """One batch, whole; as :meth:`facehal.inference.keras_engine.KerasEngine.run`."""
+        count = len(masked_faces)
+        if count < max(2, self.threads):
+            results = self._compute(self._session(self.threads), masked_faces, masks)
+        else:
+            session = self._session(1)
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self.threads)
+            part = min(PART, -(-count // self.threads))
+            parts = self._pool.map(
+                lambda start: self._compute(
+                    session, masked_faces[start : start + part], masks[start : start + part]
+                ),
+                range(0, count, part),
+            )
+            results = list(map(np.concatenate, zip(*parts, strict=True)))
+        pictures = dict(zip(map(int, self._outputs), results, strict=True))
+        return {size: pictures[size] for size in self.resolutions}
+
+    def _compute(self, session: Any, masked_faces: np.ndarray, masks: np.ndarray) -> list:
+        return session.run(self._outputs, {"masked_faces": masked_faces, "masks": masks})
+
+
+def prepared(model: Path) -> Path:
+    """Where the engine of a ``.keras`` file is kept once it is made, in the folder of weights.
+
+    The name holds the file's hash: an engine can never be that of another model.
+
+    Raises:
+        FacehalError: the file cannot be read.
+    """
+    digest = store.file_sha256(model)[:16]
+    return store.folder() / "engines" / f"{model.stem}-{digest}-{GRAPH}.onnx"

@@ -1,0 +1,209 @@
+"""Hallucinated versions of a whole prepared set, to train recognition networks on (section 4.4)."""
+
+import csv
+import io
+import json
+import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
+from facehal.errors import DataError
+from facehal.files import write_text
+from facehal.images import contact_sheet, read_image, to_float, write_png
+from facehal.inference.hallucinator import find_model, load
+from facehal.weights.store import file_sha256
+
+CHUNK = 256  # faces in memory at a time
+SHOWN = 12  # faces in augmented.png
+TRAINING_SHARE = 0.9  # "90% of the data is used for training and the rest for validation"
+
+
+@dataclass(frozen=True)
+class Augmented:
+    """What came of :func:`augment`.
+
+    Attributes:
+        images: path of ``images.csv``.
+        pictures: hallucinated pictures in the folder.
+        subjects: people they show.
+        new: pictures made by this call; the others were there.
+    """
+
+    images: Path
+    pictures: int
+    subjects: int
+    new: int
+
+
+def augment(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    model: str | os.PathLike[str] = "compact",
+    *,
+    engine: str | None = None,
+    limit: int | None = None,
+    batch_size: int = 32,
+    progress: bool = True,
+) -> Augmented:
+    """Hallucinates new context around every face of a prepared set, a folder per subject.
+
+    The paper labels a hallucinated picture as the subject of the face that it was made from, and
+    trains on the real pictures (its Dataset 1) or on both (Dataset 2). ``images.csv`` lists both:
+    the rows with ``synthetic`` 0 are Dataset 1, all rows Dataset 2.
+
+    Stopped, it goes on where it was: a picture that exists and is newer than its face is kept.
+
+    Args:
+        data: a folder that ``preprocess`` wrote from photos in a folder per subject.
+        out: folder for ``pictures/SUBJECT/NAME.png``; ``images.csv`` (``file``, relative to
+            ``out``; ``subject``; ``label``, subjects numbered from 0; ``synthetic``, 0 or 1;
+            ``split``, ``train`` or ``val``, 9 : 1, a face and its hallucination in the same one);
+            ``augmented.png`` to look at; ``augment.json``, which model made them.
+        model: a ``.keras`` or ``.onnx`` file or a shipped model. The pictures have its largest
+            resolution.
+        engine: as :func:`facehal.load`; ``onnxruntime`` is the faster one on a CPU.
+        limit: use only the first faces.
+        batch_size: faces that the model takes at a time.
+        progress: draw a bar on standard error.
+
+    Raises:
+        DataError: no prepared faces, faces without a subject, a damaged face, or ``out`` holds the
+            pictures of another model.
+        FacehalError: no such model, or a file cannot be written.
+    """
+    data, out = Path(data), Path(out)
+    rows = usable(read_manifest(data), limit)
+    _check_subjects(rows, data)
+    hallucinator = load(model, engine=engine)
+    _claim(out, data, model)
+    rows["picture"] = _picture_names(rows)
+    fresh = [_is_done(out / row.picture, data / row.face) for row in rows.itertuples()]
+    waiting = rows[~np.array(fresh)]
+    chunks = [waiting.iloc[i : i + CHUNK] for i in range(0, len(waiting), CHUNK)]
+
+    # OpenCV reads and writes outside Python's lock, so both happen beside the model's work.
+    with (
+        ThreadPoolExecutor(1) as reader,
+        ThreadPoolExecutor(2) as writers,
+        tqdm(
+            total=len(rows), initial=sum(fresh), unit="face", disable=not progress, smoothing=0.05
+        ) as bar,
+    ):
+        written: list[Future[None]] = []
+        coming = reader.submit(load_rows, data, chunks[0]) if chunks else None
+        for index, chunk in enumerate(chunks):
+            assert coming is not None
+            faces, masks = shrunk(*coming.result(), hallucinator.side)
+            if index + 1 < len(chunks):
+                coming = reader.submit(load_rows, data, chunks[index + 1])
+            masked = to_float(faces) * masks[..., None]
+            pictures = hallucinator.from_masks(masked, masks, batch_size=batch_size)
+            assert isinstance(pictures, np.ndarray)
+            _finish(written)
+            written = [
+                writers.submit(write_png, out / name, picture)
+                for name, picture in zip(chunk["picture"], pictures, strict=True)
+            ]
+            bar.update(len(chunk))
+        _finish(written)
+
+    _write_list(out, data, rows)
+    _write_sheet(out, data, rows, hallucinator.side)
+    return Augmented(out / "images.csv", len(rows), rows["subject"].nunique(), len(waiting))
+
+
+def _finish(written: list[Future[None]]) -> None:
+    """Waits, and raises what went wrong: a full disk must stop the work."""
+    for future in written:
+        future.result()
+
+
+def _check_subjects(rows: pd.DataFrame, data: Path) -> None:
+    """Every face needs a subject, whose name becomes a folder."""
+    nameless = int((rows["subject"] == "").sum())
+    if nameless:
+        raise DataError(
+            f"{data}: {nameless} of {len(rows)} faces have no subject; prepare photos that lie in "
+            "a folder per subject"
+        )
+    for name in rows["subject"].unique():
+        if name.startswith(".") or any(sign in name for sign in "/\\:\0"):
+            raise DataError(f"{data}: the subject {name!r} cannot be the name of a folder")
+
+
+def _claim(out: Path, data: Path, model: str | os.PathLike[str]) -> None:
+    """Notes which model makes the pictures; refuses a folder with those of another one."""
+    path = out / "augment.json"
+    digest = file_sha256(find_model(model))
+    if path.exists():
+        try:
+            earlier = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: cannot be read ({error}); name another folder") from None
+        if earlier.get("model_sha256") != digest:
+            raise DataError(
+                f"{out}: holds pictures of another model ({earlier.get('model')}); name another "
+                "folder"
+            )
+        if earlier.get("data") != str(data.resolve()):
+            raise DataError(
+                f"{out}: holds pictures of other faces ({earlier.get('data')}); name another folder"
+            )
+    about = {"model": str(model), "model_sha256": digest, "data": str(data.resolve())}
+    write_text(path, json.dumps(about, indent=2, ensure_ascii=False) + "\n", DataError)
+
+
+def _picture_names(rows: pd.DataFrame) -> list[str]:
+    """``pictures/SUBJECT/NAME.png``; names that two faces of a subject share get a number.
+
+    Compared in lower case: some file systems know no other.
+    """
+    taken: set[str] = set()
+    names = []
+    for face, subject in zip(rows["face"], rows["subject"], strict=True):
+        stem, number = Path(face).stem, 1
+        name = f"pictures/{subject}/{stem}.png"
+        while name.lower() in taken:
+            number += 1
+            name = f"pictures/{subject}/{stem}_{number}.png"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _is_done(picture: Path, face: Path) -> bool:
+    try:
+        return picture.stat().st_mtime >= face.stat().st_mtime
+    except OSError:  # a missing face is named when it is read
+        return False
+
+
+def _write_list(out: Path, data: Path, rows: pd.DataFrame) -> None:
+    subjects = {name: index for index, name in enumerate(sorted(rows["subject"].unique()))}
+    training = np.random.default_rng(0).random(len(rows)) < TRAINING_SHARE
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["file", "subject", "label", "synthetic", "split"])
+    to_data = Path(os.path.relpath(data, out)).as_posix()
+    for synthetic, folder, column in ((0, f"{to_data}/", "face"), (1, "", "picture")):
+        for name, subject, train in zip(rows[column], rows["subject"], training, strict=True):
+            split = "train" if train else "val"
+            table.writerow([folder + name, subject, subjects[subject], synthetic, split])
+    write_text(out / "images.csv", text.getvalue(), DataError)
+
+
+def _write_sheet(out: Path, data: Path, rows: pd.DataFrame, side: int) -> None:
+    """Faces spread over the set, their masks and what was hallucinated, below each other."""
+    chosen = rows.iloc[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]
+    faces, masks = shrunk(*load_rows(data, chosen), side)
+    made = [read_image(out / name) for name in chosen["picture"]]
+    write_png(
+        out / "augmented.png",
+        contact_sheet([list(faces), list(faces * masks[..., None]), made], cell=128),
+    )

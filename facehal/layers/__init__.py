@@ -1,0 +1,1 @@
+"""Layers and picture operations that several families share."""

@@ -1,0 +1,43 @@
+"""Batch normalisation that trains as fast as TensorFlow can."""
+
+import keras
+from keras import layers, ops
+
+from facehal.backend import replicas
+
+
+def normalizer(kind: str, name: str) -> layers.Layer | None:
+    """``batch`` gives batch normalisation, ``none`` nothing."""
+    if kind == "none":
+        return None
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)
+
+
+@keras.saving.register_keras_serializable("facehal")
+class BatchNormalization(layers.BatchNormalization):
+    """Keras's layer, trained with TensorFlow's fused kernel where that is the backend.
+
+    Keras composes it of a dozen passes over the picture, forward and back; on a CPU that is a
+    tenth of a training step. Outputs, statistics and the saved file are the same. Where a batch
+    is split over several devices the statistics are those of the whole batch, by Keras's layer.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        """As Keras's."""
+        if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        if replicas() > 1:
+            self.synchronized = True
+            return super().call(inputs, training=training, mask=mask)
+        import tensorflow as tf
+
+        x = ops.cast(inputs, "float32")
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            x, self.gamma.value, self.beta.value, epsilon=self.epsilon
+        )
+        # The kernel's variance is divided by count - 1, Keras's by count.
+        count = ops.cast(ops.size(x), "float32") / x.shape[-1]
+        variance *= (count - 1.0) / count
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1.0 - self.momentum))
+        return ops.cast(outputs, self.compute_dtype)

@@ -1,0 +1,114 @@
+"""The cascade of GAN blocks (section 3.1, figure 2): what is saved, and what trains it."""
+
+import keras
+from keras import ops
+
+from facehal.config import Config, NetworkConfig
+from facehal.layers.pyramid import composite
+from facehal.models.base import BlockModel, build_generator, precision
+from facehal.models.cascade.layers import Upscaler
+from facehal.training.phases import GanTrainer
+
+
+@keras.saving.register_keras_serializable("facehal")
+class Cascade(BlockModel):
+    """Generators and upscalers of all blocks: from a masked face to pictures of every resolution.
+
+    The input of block N is the masked face at N and, from the second block on, the output of the
+    previous block upscaled by a learned pixel-shuffle layer. Face pixels of every output are the
+    originals'.
+
+    Args:
+        base, cap, normalization, resolutions, end_to_end: see
+            :class:`facehal.config.NetworkConfig`. Without ``end_to_end`` no gradient crosses from
+            one block into the previous one ("independently", section 3.2).
+
+    Call it with ``{"masked_faces": (n, S, S, 3), "masks": (n, S, S, 1)}`` — in [0, 1], black
+    outside the face, 1 = face, S the largest resolution — for ``{"8": (n, 8, 8, 3), …}`` in
+    [0, 1], float32.
+    """
+
+    def __init__(
+        self,
+        base: int = 64,
+        cap: int = 512,
+        normalization: str = "batch",
+        resolutions: tuple[int, ...] = (8, 16, 32, 64, 128),
+        end_to_end: bool = False,
+        **options,
+    ):
+        super().__init__(**options)
+        self.base, self.cap, self.normalization = base, cap, normalization
+        self.resolutions = tuple(resolutions)
+        self.end_to_end = end_to_end
+        config = NetworkConfig(base=base, cap=cap, normalization=normalization)
+        self.generators = [
+            build_generator(size, config, 3 if index == 0 else 6)
+            for index, size in enumerate(self.resolutions)
+        ]
+        self.upscalers = [Upscaler(name=f"upscaler_{size}") for size in self.resolutions[:-1]]
+        for size, upscaler in zip(self.resolutions, self.upscalers, strict=False):
+            upscaler.build((None, size, size, 3))
+        self.built = True
+
+    def hallucinate(self, faces: dict, masks: dict, training=False) -> dict:
+        """Like calling the model, on pyramids that were made before."""
+        outputs: dict[str, object] = {}
+        previous = None
+        for index, size in enumerate(self.resolutions):
+            x = faces[size]
+            if previous is not None:
+                rough = self.upscalers[index - 1](previous)
+                x = ops.concatenate([x, ops.cast(rough, x.dtype)], axis=-1)
+            output = self.generators[index](x, training=training)
+            output = composite(faces[size], masks[size], output)
+            outputs[str(size)] = output
+            previous = output if self.end_to_end else ops.stop_gradient(output)
+        return outputs
+
+    def get_config(self):
+        """The arguments of the constructor."""
+        return {
+            "base": self.base,
+            "cap": self.cap,
+            "normalization": self.normalization,
+            "resolutions": list(self.resolutions),
+            "end_to_end": self.end_to_end,
+            "name": self.name,
+        }
+
+
+class CascadeTrainer(GanTrainer):
+    """A new cascade with its discriminators and losses: all five blocks in every step.
+
+    Args:
+        config: the experiment.
+        jit_compile, total_steps: as :class:`facehal.training.phases.GanTrainer`.
+
+    Raises:
+        WeightsError: a loss needs a weight file that is not here.
+    """
+
+    def __init__(self, config: Config, jit_compile: bool | str = "auto", total_steps: int = 0):
+        network = config.network
+        with precision(config.training.precision):
+            cascade = Cascade(
+                network.base,
+                network.cap,
+                network.normalization,
+                network.resolutions,
+                network.end_to_end,
+                name="cascade",
+            )
+        super().__init__(
+            cascade,
+            config,
+            jit_compile=jit_compile,
+            total_steps=total_steps,
+            name="cascade_trainer",
+        )
+
+    @property
+    def cascade(self) -> Cascade:
+        """The generators and upscalers, which are what a run saves."""
+        return self.network

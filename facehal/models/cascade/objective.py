@@ -1,0 +1,126 @@
+"""Equation 6: the weighted sum of all terms for one block, every term by name."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from facehal.config import LossConfig
+from facehal.features.lpips import LPIPS
+from facehal.losses import terms
+from facehal.losses.identity import IdentityLoss
+
+
+@dataclass(frozen=True)
+class BlockLosses:
+    """What one block contributes to a step.
+
+    Attributes:
+        generator: scalar; the weighted sum of equation 6.
+        discriminator: scalar; real plus fake mini-batch.
+        report: every term by name, unweighted, plus the two sums and the discriminator's mean
+            probabilities.
+    """
+
+    generator: object
+    discriminator: object
+    report: dict
+
+
+class Objective:
+    """The losses of a block at any resolution.
+
+    Args:
+        config: weights and choices. A term of weight zero is not computed, and the networks that
+            it needs are not loaded.
+
+    Raises:
+        WeightsError: a term of non-zero weight needs a weight file that is not here.
+    """
+
+    def __init__(self, config: LossConfig):
+        self.config = config
+        self.lpips: Any = LPIPS(config.lpips_version) if config.perceptual else None
+        self.identity: Any = IdentityLoss(config.identity_network) if config.identity else None
+
+    def names(self, resolution: int) -> tuple[str, ...]:
+        """The keys of :attr:`BlockLosses.report` at this resolution, in order."""
+        names = ["pixel"]
+        if self.config.perceptual_at(resolution):
+            names.append("perceptual")
+        if self.config.adversarial_at(resolution):
+            names.append("adversarial")
+        if self.config.identity_at(resolution):
+            names.append("identity")
+        if self.config.total_variation:
+            names.append("total_variation")
+        names.append("generator")
+        if self.config.adversarial_at(resolution):
+            names += ["discriminator", "real_probability", "fake_probability"]
+        return tuple(names)
+
+    def __call__(
+        self, target, output, discriminator, detached_discriminator, step=0
+    ) -> BlockLosses:
+        """The losses of one block.
+
+        Args:
+            target: real pictures, (n, N, N, 3) in [0, 1].
+            output: hallucinated pictures with the original face pixels, the same shape.
+            discriminator: pictures → (n,) probabilities, with gradient to its variables.
+            detached_discriminator: the same without gradient to its variables.
+            step: scalar integer; which of the translations it is (``config.translation``).
+        """
+        config = self.config
+        resolution = target.shape[1]
+        report = {"pixel": terms.PIXEL_TERMS[config.pixel](target, output)}
+        total = report["pixel"]
+        seen, seen_target = output, target
+        if config.translation:
+            seen, seen_target = (translated(x, config.translation, step) for x in (output, target))
+        if config.perceptual_at(resolution):
+            report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
+            total += config.perceptual * report["perceptual"]
+        if config.adversarial_at(resolution):
+            report["adversarial"] = terms.adversarial(detached_discriminator(seen))
+            total += config.adversarial * report["adversarial"]
+        if config.identity_at(resolution):
+            report["identity"] = self.identity(target, output)
+            total += config.identity * report["identity"]
+        if config.total_variation:
+            report["total_variation"] = terms.total_variation(output)
+            total += config.total_variation * report["total_variation"]
+        report["generator"] = total
+
+        discriminator_loss = ops.zeros(())
+        if config.adversarial_at(resolution):
+            real = discriminator(seen_target)
+            fake = discriminator(ops.stop_gradient(seen))
+            discriminator_loss = terms.discriminator_real(
+                real, config.label_smoothing
+            ) + terms.discriminator_fake(fake)
+            report["discriminator"] = discriminator_loss
+            report["real_probability"] = ops.mean(real)
+            report["fake_probability"] = ops.mean(fake)
+        return BlockLosses(total, discriminator_loss, report)
+
+
+def translated(pictures, pixels: int, step):
+    """Pictures moved right and down by 0 to ``pixels``, another way at every step.
+
+    A network whose first convolution has a stride (AlexNet's is 4, the discriminators' 2) sends
+    back more gradient to some rows and columns than to others, always the same ones, and the
+    generator answers with a grid. Moving the pictures below the network's grid evens that out
+    (differentiable augmentation, Zhao et al. 2020). What comes in at the border is mirrored.
+
+    Args:
+        pictures: (n, N, N, c).
+        pixels: largest shift in each direction; ``(pixels + 1)²`` steps go through all of them.
+        step: scalar integer.
+    """
+    side = pixels + 1
+    step = ops.cast(step, "int32")
+    down, right = (step // side) % side, step % side
+    edge = (pixels, 0)
+    padded = ops.pad(pictures, ((0, 0), edge, edge, (0, 0)), mode="symmetric")
+    return ops.slice(padded, (0, pixels - down, pixels - right, 0), ops.shape(pictures))

@@ -1,0 +1,69 @@
+"""Parameter counts, shapes and round trips of the discriminators."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from facehal.config import SIZES, NetworkConfig
+from facehal.models.base import build_discriminator
+from facehal.models.cascade.discriminator import Discriminator
+
+RESOLUTIONS = (8, 16, 32, 64, 128)
+# The same at every resolution and with either strides: nothing depends on the size of the map.
+PARAMETERS = {"paper": 1_760_449, "standard": 249_769, "compact": 111_793, "tiny": 28_537}
+
+
+@pytest.mark.parametrize("strides", ["pooled", "none"])
+@pytest.mark.parametrize("size", PARAMETERS)
+def test_parameters_and_shapes(size, strides, monkeypatch):
+    monkeypatch.setattr(keras.initializers, "HeNormal", keras.initializers.Zeros)  # quicker
+    config = NetworkConfig(**{**SIZES[size], "strides": strides})
+    for resolution in RESOLUTIONS:
+        network = build_discriminator(resolution, config)
+        assert network.count_params() == PARAMETERS[size]
+        assert network.input_shape == (None, resolution, resolution, 3)
+        assert network.output_shape == (None,) and network.output.dtype == "float32"
+        # Four of CASIA-Net's five poolings halve; the last one is the mean at the end.
+        side = max(1, resolution // 16) if strides == "pooled" else resolution
+        assert network.get_layer("probability").output.shape == (None, side, side, 1)
+
+
+def test_parameters_by_hand():
+    """Table 2 of Yi et al.: 3×3 kernels; biases on the first and the last, γ β μ σ² between."""
+    channels = [3, 32, 64, 64, 128, 96, 192, 128, 256, 160, 320]
+    kernels = sum(9 * a * b for a, b in itertools.pairwise(channels))
+    expected = kernels + channels[1] + 4 * sum(channels[2:]) + 9 * channels[-1] + 1
+    assert Discriminator(8).count_params() == expected == PARAMETERS["paper"]
+
+
+def test_layers():
+    network = Discriminator(32, width=0.125)
+    convolutions = [x for x in network.layers if isinstance(x, keras.layers.Conv2D)]
+    assert len(convolutions) == 11 and {x.kernel_size for x in convolutions} == {(3, 3)}
+    strides = [x.strides[0] for x in convolutions]
+    assert strides == [1, 2, 1, 2, 1, 2, 1, 2, 1, 1, 1]
+    slopes = {x.negative_slope for x in network.layers if isinstance(x, keras.layers.LeakyReLU)}
+    assert slopes == {0.2}
+    norms = [x.name for x in network.layers if isinstance(x, keras.layers.BatchNormalization)]
+    assert len(norms) == 9 and "conv11_norm" not in norms
+
+
+def test_unknown_strides():
+    with pytest.raises(ValueError, match="'pooled' or 'none', not 'both'"):
+        Discriminator(8, strides="both")
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("strides", ["pooled", "none"])
+def test_round_trip(strides, tmp_path):
+    network = Discriminator(16, width=0.0625, strides=strides, name="discriminator_16")
+    x = np.random.default_rng(0).random((5, 16, 16, 3), np.float32)
+    y = np.asarray(network(x, training=False))
+    assert y.shape == (5,) and y.dtype == np.float32
+    assert 0 < y.min() <= y.max() < 1
+    network.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    assert isinstance(loaded, Discriminator) and loaded.get_config() == network.get_config()
+    np.testing.assert_array_equal(np.asarray(loaded(x, training=False)), y)
