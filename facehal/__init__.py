@@ -1,6 +1,6 @@
 """facehal: context and background pixels from a face mask, by a cascade of GANs (WACV 2020).
 
-``facehal.load()`` gives the shipped model; see :class:`facehal.inference.hallucinator.Hallucinator`.
+``facehal.load()`` gives the shipped model: :class:`facehal.inference.hallucinator.Hallucinator`.
 Importing the package is quick: Keras is imported when something needs it. Whenever Keras is
 imported after (or was before) facehal, our classes are registered with it, so that
 ``keras.models.load_model`` reads our files.

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from facehal.data.schema import COLUMNS, FACE_POINTS, SIZE, TEXT_COLUMNS
 from facehal.errors import DataError, ImageError
 from facehal.faces.mask import hull_masks
 from facehal.images import read_image
-from facehal.jobs.preprocess import COLUMNS, FACE_POINTS, SIZE, TEXT_COLUMNS
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> pd.DataFrame:

@@ -30,6 +30,7 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
+from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE, align, eye_distance
 from facehal.faces.landmarks import LandmarkDetector
@@ -43,24 +44,10 @@ from facehal.images import (
 )
 from facehal.weights import store
 
-SIZE = 128
 MIN_SIDE = 32
 """Photos with a shorter side, in pixels, are left out."""
 MIN_EYE_DISTANCE = 16
 """Faces whose eyes are closer, in pixels of the photo, are left out: half of what they become."""
-
-PHOTO_POINTS = [f"p{axis}{i}" for i in range(68) for axis in "xy"]
-"""Columns of the 68 landmarks in the photo: px0, py0 … px67, py67."""
-FACE_POINTS = [f"a{axis}{i}" for i in range(68) for axis in "xy"]
-"""Columns of the 68 landmarks in the aligned face: ax0, ay0 … ax67, ay67."""
-TEXT_COLUMNS = ["file", "face", "subject", "status", "reason", "source_sha256"]
-COLUMNS = [
-    *["file", "face", "subject", "status", "reason", "faces_found", "width", "height"],
-    *["left", "top", "right", "bottom", "source_sha256", *PHOTO_POINTS, *FACE_POINTS],
-]
-"""The manifest's columns. `file` is relative to the photos' folder, `face` to the output folder
-and empty where the photo failed; `status` is ok or failed, `reason` says why; width and height
-are the photo's, left … bottom the box of the face that was taken."""
 
 _LARGEST_CHUNK = 16
 _SHEET_FACES, _SHEET_COLUMNS = 24, 6

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from facehal.data.faceset import load_faces, read_manifest
+from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS
 from facehal.errors import DataError
 from facehal.faces.mask import hull_mask
 from facehal.images import read_image, write_png
-from facehal.jobs.preprocess import COLUMNS, FACE_POINTS, PHOTO_POINTS, preprocess
+from facehal.jobs.preprocess import preprocess
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
+from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS
 from facehal.errors import ConfigError, DataError
-from facehal.faces import preprocess as job
 from facehal.faces.alignment import align
 from facehal.faces.mask import hull_mask
 from facehal.images import read_image, resize, write_png
-from facehal.jobs.preprocess import COLUMNS, FACE_POINTS, PHOTO_POINTS, preprocess
+from facehal.jobs import preprocess as job
+from facehal.jobs.preprocess import preprocess
 
 pytest.importorskip("dlib", reason="needs dlib")
 
@@ -313,7 +314,7 @@ def test_torn_journal_is_mended(samples, prepared, tmp_path):
 
 JOB = """
 import sys
-from facehal.faces import preprocess as job
+from facehal.jobs import preprocess as job
 if __name__ == "__main__":
     job.preprocess(sys.argv[1], sys.argv[2], workers=2, progress=False)
 """
