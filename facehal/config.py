@@ -1,156 +1,180 @@
-"""The numbers of an experiment: the paper's as defaults, and YAML files that say what differs.
+"""Settings of an experiment: typed, checked, read from YAML files that say what differs.
 
-A file is a mapping of the sections below; ``extends: other.yaml`` names the file it starts from,
-``size: compact`` one of the named sizes, ``model: progan`` the growing network in place of the
-cascade. Unknown names are errors.
+A family of models (:mod:`facehal.models`) has a configuration of its own: a dataclass of sections,
+each a dataclass whose fields are made by :func:`setting`, with their limits beside them. A file is
+a mapping of these sections; ``extends: other.yaml`` names the file it starts from, ``model:`` the
+family, ``size:`` one of the family's named sizes. Unknown names are errors.
 """
 
 import contextlib
 import dataclasses
 import math
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 
 from facehal.errors import ConfigError
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Shape of the networks (section 3.1; sizes in docs/fidelity.md)."""
-
-    base: int = 64  # generator channels at 128×128
-    cap: int = 512  # most generator channels
-    discriminator_width: float = 1.0  # factor on CASIA-Net's channels
-    normalization: str = "batch"  # of the generator: batch | none
-    strides: str = "pooled"  # of the discriminator: pooled | none
-    resolutions: tuple[int, ...] = (8, 16, 32, 64, 128)
-    end_to_end: bool = False  # let gradients cross from a block into the previous one
+T = TypeVar("T")
+E = TypeVar("E", bound="Experiment")
 
 
-SIZES: dict[str, dict[str, Any]] = {
-    "paper": {"base": 64, "cap": 512, "discriminator_width": 1.0},
-    "standard": {"base": 12, "cap": 96, "discriminator_width": 0.375},
-    "compact": {"base": 8, "cap": 64, "discriminator_width": 0.25},
-    "tiny": {"base": 2, "cap": 16, "discriminator_width": 0.125, "resolutions": (8, 16, 32)},
-}
+def setting(
+    default: T,
+    *,
+    low: float = 0.0,
+    high: float = math.inf,
+    positive: bool = False,
+    choices: Sequence[str] = (),
+    check: Callable[[Any], Any] | None = None,
+) -> T:
+    """A field of a section.
 
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Equation 6: L = Lpixel + λ1 Lpc + λ2 Ladv + λ3 Lid + λ4 Ltv (values of section 4)."""
-
-    pixel: str = "l1"  # l1 | l2
-    perceptual: float = 1.0  # λ1
-    adversarial: float = 0.1  # λ2
-    identity: float = 10.0  # λ3
-    total_variation: float = 1e-6  # λ4
-    identity_network: str = "vgg_face"  # vgg_face (the paper's) | dlib_resnet
-    lpips_version: str = "0.0"  # 0.0 (the paper's) | 0.1
-    perceptual_from: int = 32  # smallest resolution with the perceptual term
-    identity_from: int = 8  # smallest resolution with the identity term
-    adversarial_from: int = 8  # smallest resolution with the adversarial term
-    translation: int = (
-        0  # pixels by which LPIPS and the discriminators see pictures moved; 0 is off
-    )
-    label_smoothing: float = 0.9  # target of real pictures for the discriminator
-
-    def perceptual_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution have the perceptual term."""
-        return bool(self.perceptual) and resolution >= self.perceptual_from
-
-    def identity_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution have the identity term."""
-        return bool(self.identity) and resolution >= self.identity_from
-
-    def adversarial_at(self, resolution: int) -> bool:
-        """Whether blocks of this resolution need a discriminator."""
-        return bool(self.adversarial) and resolution >= self.adversarial_from
+    Args:
+        default: its value where a file says nothing; other values have its type.
+        low, high: inclusive limits of a number; by default it must not be negative.
+        positive: refuse 0, too.
+        choices: the texts that are allowed.
+        check: value → value, in place of all that; raises ValueError with what a message says
+            behind the name ("is a list that …").
+    """
+    limits = {"low": low, "high": high, "positive": positive}
+    metadata = {**limits, "choices": tuple(choices), "check": check}
+    return field(default=default, metadata=metadata)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Schedule and optimisation (section 4, "Training Details")."""
+    """What every family's ``training`` section has; defaults are the paper's (section 4)."""
 
-    epochs: int = 50
-    epochs_per_stage: int = 50  # of ProGAN, in place of epochs (section 4.3)
-    batch_size: int = 10
-    generator_rate: float = 1e-4
-    discriminator_rate: float = 2e-4
-    beta1: float = 0.5
-    beta2: float = 0.999
-    decay: float = 0.0  # last share of the schedule over which the rates fall to zero; 0 is off
-    mirror: bool = True
-    seed: int = 0
-    precision: str = "float32"  # float32 | bfloat16 (trained networks only)
-    moving_average: float = 0.0  # momentum of the generators' moving average; 0 is off
-    checkpoint_steps: int = 500  # a checkpoint at least this often, and at every epoch's end
-    preview_faces: int = 8
-    collapse_bound: float = 0.02  # warn when a discriminator's loss stays under this; 0 is off
-    collapse_epochs: int = 3  # for so many epochs in a row
-    collapse_steps: int = 500  # that make up at least so many steps
+    epochs: int = setting(50, positive=True)
+    batch_size: int = setting(10, positive=True)
+    mirror: bool = setting(True)
+    seed: int = setting(0)
+    precision: str = setting("float32", choices=("float32", "bfloat16"))  # of trained networks
+    moving_average: float = setting(0.0, high=0.9999999)  # momentum of the published model's; 0 off
+    checkpoint_steps: int = setting(500, positive=True)  # at least this often, and every epoch
+    preview_faces: int = setting(8)
+    collapse_bound: float = setting(
+        0.02
+    )  # warn when a discriminator's loss stays under this; 0 off
+    collapse_epochs: int = setting(3, positive=True)  # for so many epochs in a row
+    collapse_steps: int = setting(500)  # that make up at least so many steps
 
 
 @dataclass(frozen=True)
-class Config:
-    """One experiment."""
+class Experiment:
+    """The configuration of a family: a subclass adds its sections.
 
-    size: str = "paper"
-    model: str = "cascaded"  # cascaded | progan (section 3.1)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
+    Attributes:
+        size: name of one of :attr:`SIZES`, whose values the ``network`` section starts from.
+        model: the family's name.
+        training: schedule and optimisation.
+    """
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {"default": {}}
+
+    size: str = "default"
+    model: str = ""
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, complete, in the form that :func:`from_dict` reads."""
-        plain = asdict(self)
-        plain["network"]["resolutions"] = list(plain["network"]["resolutions"])
-        return plain
+        """Plain values, complete, in the form that :meth:`from_dict` reads."""
+        plain: dict[str, Any] = _plain(dataclasses.asdict(self))
+        names = sections(type(self))  # in the order that people expect: training last
+        return {name: plain[name] for name in ("size", "model", *names)}
 
+    @classmethod
+    def from_dict(cls: type[E], values: dict[str, Any], source: str = "configuration") -> E:
+        """A checked configuration.
 
-MODELS = ("cascaded", "progan")
+        Args:
+            values: ``size``, ``model`` and the sections; all optional.
+            source: the file named in messages.
 
-_CHOICES = {
-    "normalization": ("batch", "none"),
-    "strides": ("pooled", "none"),
-    "pixel": ("l1", "l2"),
-    "identity_network": ("vgg_face", "dlib_resnet"),
-    "lpips_version": ("0.0", "0.1"),
-    "precision": ("float32", "bfloat16"),
-}
-_POSITIVE = (
-    *("base", "cap", "discriminator_width", "epochs", "epochs_per_stage", "batch_size"),
-    *("checkpoint_steps", "generator_rate", "discriminator_rate", "collapse_epochs"),
-)
-# Inclusive limits beyond "not negative".
-_LIMITS = {
-    "perceptual_from": (32, math.inf),  # LPIPS needs 31 pixels
-    "translation": (0, 8),
-    "label_smoothing": (0.0, 1.0),
-    "beta1": (0.0, 0.9999999),
-    "beta2": (0.0, 0.9999999),
-    "decay": (0.0, 1.0),
-    "moving_average": (0.0, 0.9999999),
-}
-_RESOLUTIONS = [8, 16, 32, 64, 128]
-
-
-def _check(name: str, value: Any, default: Any, source: str) -> Any:
-    """One value of the type of its default and within its limits, or a ConfigError."""
-    where = f"{source}: {name}"
-    if name in _CHOICES and isinstance(value, float):  # lpips_version: 0.0, without quotes
-        value = str(value)
-    if name in _CHOICES and value not in _CHOICES[name]:
-        raise ConfigError(f"{where} is one of {', '.join(_CHOICES[name])}, not {value!r}")
-    if name == "resolutions":
-        steps = list(value) if isinstance(value, list | tuple) else []
-        if not steps or steps != _RESOLUTIONS[: len(steps)]:
+        Raises:
+            ConfigError: an unknown name or an impossible value.
+        """
+        known = sections(cls)
+        unknown = sorted(set(values) - {"size", "model", *known}, key=str)
+        if unknown:
             raise ConfigError(
-                f"{where} is a list that starts at 8 and doubles, up to 128, not {value!r}"
+                f"{source}: unknown section {unknown[0]!r}; known are size, model, "
+                f"{', '.join(known)}"
             )
-        return tuple(_RESOLUTIONS[: len(steps)])
+        default = cls()
+        size = values.get("size", default.size)
+        if not isinstance(size, str) or size not in cls.SIZES:
+            raise ConfigError(f"{source}: size is one of {', '.join(cls.SIZES)}, not {size!r}")
+        made: dict[str, Any] = {"size": size, "model": values.get("model", default.model)}
+        for name, section in known.items():
+            given = _mapping(values, name, source)
+            if name == "network":
+                given = {**cls.SIZES[size], **given}
+            made[name] = _section(section, given, source)
+        config = cls(**made)
+        config.check(source)
+        return config
+
+    def check(self, source: str) -> None:
+        """What no single value can tell; a subclass raises ConfigError here."""
+
+    def replace_training(self: E, **changes: Any) -> E:
+        """The configuration with other training values, checked like those of a file.
+
+        Raises:
+            ConfigError: an unknown name or an impossible value.
+        """
+        plain = self.to_dict()
+        plain["training"].update(changes)
+        return self.from_dict(plain, source="options")
+
+
+def sections(cls: type[Experiment]) -> dict[str, type]:
+    """The sections of a configuration by name, ``training`` last."""
+    default = cls()
+    found = {f.name: type(getattr(default, f.name)) for f in dataclasses.fields(cls)}
+    found = {name: one for name, one in found.items() if dataclasses.is_dataclass(one)}
+    return {
+        **{n: one for n, one in found.items() if n != "training"},
+        "training": found["training"],
+    }
+
+
+def flat(plain: dict[str, Any]) -> dict[str, Any]:
+    """Every setting of :meth:`Experiment.to_dict` by a name of its own, ``loss.pixel``."""
+    found: dict[str, Any] = {}
+    for section, values in plain.items():
+        if isinstance(values, dict):
+            found |= {f"{section}.{name}": value for name, value in values.items()}
+        else:
+            found[section] = values
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _checked(one: "dataclasses.Field[Any]", value: Any, source: str) -> Any:
+    """One value of the type of its default and within its limits, or a ConfigError."""
+    name, default, limits = one.name, one.default, one.metadata
+    where = f"{source}: {name}"
+    if limits["check"] is not None:
+        try:
+            return limits["check"](value)
+        except ValueError as error:
+            raise ConfigError(f"{where} {error}") from None
+    choices = limits["choices"]
+    if choices and isinstance(value, float):  # lpips_version: 0.0, without quotes
+        value = str(value)
+    if choices and value not in choices:
+        raise ConfigError(f"{where} is one of {', '.join(choices)}, not {value!r}")
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if isinstance(default, float) and isinstance(value, str):
@@ -159,8 +183,8 @@ def _check(name: str, value: Any, default: Any, source: str) -> Any:
     if type(value) is not type(default):
         raise ConfigError(f"{where} must be of type {type(default).__name__}, not {value!r}")
     if isinstance(value, int | float):
-        low, high = _LIMITS.get(name, (0, math.inf))
-        if not (math.isfinite(value) and low <= value <= high) or (name in _POSITIVE and not value):
+        inside = math.isfinite(value) and limits["low"] <= value <= limits["high"]
+        if not inside or (limits["positive"] and not value):
             raise ConfigError(f"{where} cannot be {value!r}")
     return value
 
@@ -175,50 +199,58 @@ def _mapping(values: dict[str, Any], name: str, source: str) -> dict[str, Any]:
 
 
 def _section(cls: type, values: dict[str, Any], source: str) -> Any:
-    defaults = {f.name: f.default for f in dataclasses.fields(cls)}
-    unknown = sorted(set(values) - set(defaults), key=str)
+    known = {one.name: one for one in dataclasses.fields(cls)}
+    unknown = sorted(set(values) - set(known), key=str)
     if unknown:
         raise ConfigError(
-            f"{source}: unknown name {unknown[0]!r}; known are {', '.join(sorted(defaults))}"
+            f"{source}: unknown name {unknown[0]!r}; known are {', '.join(sorted(known))}"
         )
-    return cls(**{k: _check(k, v, defaults[k], source) for k, v in values.items()})
+    return cls(**{name: _checked(known[name], value, source) for name, value in values.items()})
 
 
-def from_dict(values: dict[str, Any], source: str = "configuration") -> Config:
-    """A checked configuration.
+def shipped(name: str) -> Path | None:
+    """The experiment file of this name that comes with the package, or None.
 
-    Args:
-        values: ``size``, ``model`` and the sections ``network``, ``loss``, ``training``; all
-            optional.
-        source: the file named in messages.
+    In an installed package they lie beside this file, in a checkout in its top folder.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "experiments", here.parent / "experiments"):
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return path
+    return None
+
+
+def find(name: str | Path) -> Path:
+    """An experiment file by its path, or a shipped one by its name (``compact``).
 
     Raises:
-        ConfigError: an unknown name or an impossible value.
+        ConfigError: neither is there.
     """
-    unknown = sorted(set(values) - {"size", "model", "network", "loss", "training"}, key=str)
-    if unknown:
+    path = Path(name)
+    if path.exists() or path.suffix:
+        return path
+    found = shipped(str(name))
+    if found is None:
         raise ConfigError(
-            f"{source}: unknown section {unknown[0]!r}; known are size, model, network, loss, "
-            "training"
+            f"{name}: neither a file nor a shipped experiment ({', '.join(shipped_names())})"
         )
-    size = values.get("size", "paper")
-    if not isinstance(size, str) or size not in SIZES:
-        raise ConfigError(f"{source}: size is one of {', '.join(SIZES)}, not {size!r}")
-    model = values.get("model", "cascaded")
-    if model not in MODELS:
-        raise ConfigError(f"{source}: model is one of {', '.join(MODELS)}, not {model!r}")
-    network = {**SIZES[size], **_mapping(values, "network", source)}
-    if model == "progan" and network.get("end_to_end"):
-        raise ConfigError(
-            f"{source}: end_to_end joins the blocks of a cascade; progan has one at a time"
-        )
-    return Config(
-        size=size,
-        model=model,
-        network=_section(NetworkConfig, network, source),
-        loss=_section(LossConfig, _mapping(values, "loss", source), source),
-        training=_section(TrainingConfig, _mapping(values, "training", source), source),
-    )
+    return found
+
+
+def shipped_names() -> list[str]:
+    """The experiments that come with the package."""
+    folder = shipped("compact")
+    return sorted(path.stem for path in folder.parent.glob("*.yaml")) if folder else []
+
+
+def read(path: str | Path) -> dict[str, Any]:
+    """The plain values of an experiment file and of all that it extends.
+
+    Raises:
+        ConfigError: unreadable, or not a YAML file of sections.
+    """
+    return _read(find(path).resolve())
 
 
 def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
@@ -247,20 +279,3 @@ def _read(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(name), dict)
         merged[name] = {**merged[name], **value} if both else value
     return merged
-
-
-def load_config(path: str | Path) -> Config:
-    """Reads an experiment file.
-
-    Raises:
-        ConfigError: unreadable, not YAML, an unknown name or an impossible value.
-    """
-    path = Path(path).resolve()
-    return from_dict(_read(path), source=str(path))
-
-
-def replace_training(config: Config, **changes: Any) -> Config:
-    """The configuration with other training values, checked like those of a file."""
-    plain = config.to_dict()
-    plain["training"].update(changes)
-    return from_dict(plain, source="options")

@@ -20,11 +20,10 @@ import numpy as np
 from facehal.errors import FacehalError
 from facehal.faces.mask import hull_mask
 from facehal.files import umask
-from facehal.inference.onnx_engine import OnnxEngine, require
+from facehal.inference.onnx_engine import OnnxEngine
 from facehal.layers.resampling import pillow
-from facehal.models.base import BlockModel
-from facehal.models.cascade.folding import fold
-from facehal.models.cascade.onnx import onnx_graph
+from facehal.models.base import PictureModel
+from facehal.optional import require
 
 SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 """The formats and how their files end; a SavedModel is a folder."""
@@ -54,11 +53,11 @@ def file_name(stem: str, form: str) -> str:
     return stem + (SUFFIXES[form] or "_savedmodel")
 
 
-def export(model: BlockModel, form: str, path: str | os.PathLike[str], name: str = "") -> float:
+def export(model: PictureModel, form: str, path: str | os.PathLike[str], name: str = "") -> float:
     """Writes a model, batch normalisation folded, for programs without Keras; checks what it wrote.
 
     Args:
-        model: a trained cascade or ProGAN.
+        model: a trained model that makes pictures.
         form: ``savedmodel``, ``onnx`` or ``litert``.
         path: the file, replaced where it exists; a SavedModel's folder must not exist.
         name: what the file says that it was made from.
@@ -87,7 +86,7 @@ def export(model: BlockModel, form: str, path: str | os.PathLike[str], name: str
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
             made = Path(folder) / f"model{SUFFIXES[form]}"
-            run = write(fold(model), made, _about(model, name))
+            run = write(model.folded(), made, _about(model, name))
             difference = _difference(model, run)
             if not difference <= TOLERANCE:
                 raise FacehalError(
@@ -105,7 +104,7 @@ def export(model: BlockModel, form: str, path: str | os.PathLike[str], name: str
     return difference
 
 
-def _about(model: BlockModel, name: str) -> dict[str, str]:
+def _about(model: PictureModel, name: str) -> dict[str, str]:
     side = model.resolutions[-1]
     sizes = ", ".join(map(str, model.resolutions))
     return {
@@ -119,14 +118,14 @@ def _about(model: BlockModel, name: str) -> dict[str, str]:
     }
 
 
-def _write_onnx(model: BlockModel, path: Path, about: dict[str, str]):
-    graph = onnx_graph(model, about)
+def _write_onnx(model: PictureModel, path: Path, about: dict[str, str]):
+    graph = model.onnx_graph(about)
     require("onnxruntime", "the check of the ONNX file")
     path.write_bytes(graph.SerializeToString())
     return OnnxEngine(path).run
 
 
-def _write_savedmodel(model: BlockModel, path: Path, about: dict[str, str]):
+def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]):
     import tensorflow as tf
 
     _archive(model, path)
@@ -143,7 +142,7 @@ def _write_savedmodel(model: BlockModel, path: Path, about: dict[str, str]):
     return run
 
 
-def _write_litert(model: BlockModel, path: Path, about: dict[str, str]):
+def _write_litert(model: PictureModel, path: Path, about: dict[str, str]):
     import tensorflow as tf
 
     interpreter = require("ai_edge_litert.interpreter", "the check of the LiteRT file").Interpreter
@@ -160,7 +159,7 @@ def _write_litert(model: BlockModel, path: Path, about: dict[str, str]):
     return run
 
 
-def _archive(model: BlockModel, path: Path) -> None:
+def _archive(model: PictureModel, path: Path) -> None:
     """A SavedModel with the signature ``serving_default``."""
     import tensorflow as tf
 
@@ -215,7 +214,7 @@ def _faces(side: int) -> tuple[np.ndarray, np.ndarray]:
     return texture * stacked, stacked
 
 
-def _difference(model: BlockModel, run: Any) -> float:
+def _difference(model: PictureModel, run: Any) -> float:
     """Largest difference of any output to the model's: of five faces at once, and of one alone."""
     faces, masks = _faces(model.resolutions[-1])
     wanted = model.predict_on_batch({"masked_faces": faces, "masks": masks})

@@ -20,7 +20,8 @@ from facehal.faces.landmarks import LandmarkDetector
 from facehal.faces.mask import hull_mask
 from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
-from facehal.inference.onnx_engine import OnnxEngine, prepared, require
+from facehal.inference.onnx_engine import OnnxEngine, prepared
+from facehal.optional import require
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
@@ -149,8 +150,7 @@ def load_keras(path: Path):
         raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
     import keras
 
-    from facehal.models.cascade.cascade import Cascade
-    from facehal.models.cascade.progan import ProGAN
+    from facehal.models import PictureModel
 
     try:
         model = keras.models.load_model(path, compile=False)
@@ -158,7 +158,7 @@ def load_keras(path: Path):
         raise FacehalError(
             f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
         ) from error
-    if not isinstance(model, Cascade | ProGAN):
+    if not isinstance(model, PictureModel):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
     return model
 

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from facehal.models.cascade.folding import fold
+from facehal.models.base import PictureModel
 
 
 class KerasEngine:
@@ -17,10 +17,10 @@ class KerasEngine:
             is and is found under ``model``.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: PictureModel):
         self.model = model
         self.resolutions: tuple[int, ...] = tuple(model.resolutions)
-        self._folded = fold(model)
+        self._folded = model.folded()
 
     def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
         """One batch, whole.

@@ -1,6 +1,5 @@
 """An exported model run by ONNX Runtime: starts in a second, for it needs no Keras."""
 
-import importlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,29 +8,11 @@ from typing import Any
 import numpy as np
 
 from facehal.errors import FacehalError, first_line
+from facehal.optional import require
 from facehal.weights import store
 
 GRAPH = 1  # rises whenever a graph that was made before should be made anew
 PART = 4  # faces that a core computes at once; more outgrow its cache
-EXTRA = "pip install 'facehal[export]'"
-
-
-def require(package: str, purpose: str) -> Any:
-    """Imports a package of the ``export`` extra.
-
-    ONNX Runtime would report its use to its makers; that is off unless the user's environment says
-    otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).
-
-    Raises:
-        FacehalError: it is not installed; says how to install it.
-    """
-    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise FacehalError(
-            f"{purpose} needs the package {package.split('.')[0]}: {EXTRA}"
-        ) from error
 
 
 def _cores() -> int:

@@ -1,158 +1,195 @@
-"""What trains generators: their discriminators, their losses and the one step for all of them."""
+"""The training step: the phases of a system, compiled together, on TensorFlow and on JAX.
 
-from functools import partial
+The whole story of a step: for every phase whose turn it is, the loss on the batch, one backward
+pass, the optimizers; then the moving average of the published model, the report and the counter.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from facehal.backend import replicas
-from facehal.config import Config
-from facehal.layers.pyramid import pyramid
-from facehal.models.base import (
-    BlockModel,
-    LossReport,
-    build_discriminator,
-    build_optimizer,
-    detached,
-    precision,
-)
-from facehal.models.cascade.objective import Objective
+from facehal.backend import Parallel, Stepper, replicas, resolve_jit, value_and_gradients
+from facehal.layers.optimizers import joined, parts
+from facehal.models.task import Batch, Phase, System
+
+Tensor = Any
+Logs = dict[str, float]
 
 
-class GanTrainer(keras.Model):
-    """Generators with their discriminators and losses: one compiled step trains all blocks.
+class Report(keras.metrics.Metric):
+    """Running means of many named scalars in two variables (a metric each would cost the graph)."""
 
-    The step is Keras's own on every backend. :meth:`compute_loss` returns the sum of all blocks'
-    generator and discriminator losses, arranged so that each term reaches only the variables it
-    is meant for; a single backward pass then gives both networks' gradients. Every block has a
-    discriminator of its own (section 3.1).
+    def __init__(self, names: Sequence[str], name: str = "losses"):
+        super().__init__(name=name)
+        self.names = tuple(names)
+        self.sums = self.add_weight(shape=(len(names),), initializer="zeros", name="sums")
+        self.counts = self.add_weight(shape=(len(names),), initializer="zeros", name="counts")
+
+    def update_state(self, values: dict[str, Tensor]) -> None:
+        """Adds one step's values; what does not come at this step is left out."""
+        zero = ops.zeros(())
+        vector = ops.stack([ops.cast(values.get(name, zero), "float32") for name in self.names])
+        counted = np.array([name in values for name in self.names], np.float32)
+        self.sums.assign(self.sums + vector)
+        self.counts.assign(self.counts + counted)
+
+    def result(self) -> dict[str, Tensor]:
+        """{name: mean since the last reset}."""
+        means = self.sums / ops.maximum(self.counts, 1.0)
+        return {name: means[index] for index, name in enumerate(self.names)}
+
+
+class MovingAverage:
+    """The moving average of a model's trained weights, in one vector.
+
+    The momentum grows with the steps to its full value; otherwise the untrained weights would show
+    for as many steps as the average is long. The first step takes the weights.
 
     Args:
-        network: the generators, a cascade or a stage of the growing network.
-        config: the experiment.
-        objective: the losses, if they are there already (they may hold large frozen networks).
+        variables: the weights.
+        momentum: in (0, 1).
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], momentum: float):
+        self.weights, self.momentum = list(variables), momentum
+        length = sum(int(np.prod(v.shape)) for v in self.weights)
+        self.vector = keras.Variable(
+            keras.initializers.Zeros(), (length,), "float32", trainable=False, name="average"
+        )
+
+    def update(self, step: Tensor) -> None:
+        """After a step; ``step`` others were done before."""
+        done = ops.cast(step, "float32") + 1.0
+        keep = ops.where(done > 1.0, ops.minimum(self.momentum, done / (9.0 + done)), 0.0)
+        now = joined([v.value for v in self.weights])
+        self.vector.assign(now + (self.vector - now) * keep)
+
+    def values(self) -> list[np.ndarray]:
+        """The average of every weight."""
+        return [ops.convert_to_numpy(part) for part in parts(self.vector.value, self.weights)]
+
+
+class Trainer:
+    """Trains a system: one compiled function a step, whatever the phases.
+
+    Args:
+        system: of one stage. Where ``parallel`` is given, both are made in its scope.
         jit_compile: XLA on or off; ``auto`` is on for JAX and on a GPU. On a CPU under TensorFlow
             it pays only for wide networks.
-        total_steps: length of the schedule; needed where ``config.training.decay`` is not 0.
+        parallel: devices that share every batch.
 
-    Trains on ``{"faces": (n, S, S, 3) uint8, "masks": (n, S, S) uint8}`` (1 = face); S is at least
-    the network's largest resolution.
-
-    Raises:
-        WeightsError: a loss needs a weight file that is not here.
+    Attributes:
+        variables: all that a run needs to go on: networks, counter, report, slots of every
+            optimizer, moving average; each once, always in this order.
     """
 
     def __init__(
-        self,
-        network: BlockModel,
-        config: Config,
-        objective: Objective | None = None,
-        jit_compile: bool | str = "auto",
-        total_steps: int = 0,
-        name: str = "gan_trainer",
+        self, system: System, jit_compile: bool | str = "auto", parallel: Parallel | None = None
     ):
-        super().__init__(name=name)
-        self.config = config
-        self.resolutions = network.resolutions
-        objective = self.objective = objective or Objective(config.loss)
-        self.network = network
-        with precision(config.training.precision):
-            self.discriminators = [
-                build_discriminator(n, config.network)
-                for n in self.resolutions
-                if objective.config.adversarial_at(n)
-            ]
-        names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
-        self.report = LossReport(tuple(names))
-        # The optimizer's counter is out of reach where JAX computes the loss.
-        self.steps = self.add_weight((), "zeros", "int32", trainable=False, name="steps")
-        self.built = True
-        optimizer = build_optimizer(config.training, total_steps)
-        jit = resolve_jit(jit_compile)
-        if not jit:
-            skip_graph_rewriting()
-        self.compile(optimizer=optimizer, jit_compile=jit)
-        optimizer.build_for(
-            network.trainable_variables,
-            [v for d in self.discriminators for v in d.trainable_variables],
-            self.trainable_variables,
-        )
+        self.system = system
+        self.report = Report(system.names)
+        # Every optimizer has a counter of its own; phases that come more seldom need one of steps.
+        self.steps = keras.Variable(0, dtype="int32", trainable=False, name="steps")
+        self.average: MovingAverage | None = None
+        if system.momentum:
+            self.average = MovingAverage(system.model.trainable_variables, system.momentum)
+        networks = [v for network in system.networks for v in network.variables]
+        optimizers = []
+        for phase in system.phases:
+            for update in phase.updates:
+                update.optimizer.build(update.variables)
+                optimizers += update.optimizer.variables
+        self.groups = {
+            "model": _once([*networks, *self.report.variables, self.steps]),
+            "optimizer": _once(optimizers),
+            "average": [self.average.vector] if self.average else [],
+        }
+        self.variables = [v for group in self.groups.values() for v in group]
+        self._stepper = Stepper(self._step, self.variables, resolve_jit(jit_compile), parallel)
 
-    def build(self, input_shape=None):
-        """Nothing is left to build: the constructor knows every shape."""
+    def fit(
+        self,
+        batches: Iterable[dict[str, np.ndarray]],
+        watch: Callable[[Callable[[], Logs]], None] | None = None,
+    ) -> Logs:
+        """A step on each batch.
 
-    def call(self, inputs, training=False):
-        """Targets and outputs of every block, ``{"targets": [...], "outputs": [...]}``."""
-        faces = ops.cast(inputs["faces"], "float32") / 255.0
-        masks = ops.cast(inputs["masks"], "float32")[..., None]
-        sizes = self.resolutions
-        masked, shares = pyramid(faces * masks, sizes), pyramid(masks, sizes)
-        targets = pyramid(faces, sizes)
+        Args:
+            batches: dictionaries of arrays, always of the same shapes.
+            watch: called after every step with a function that reads the means so far; reading
+                waits for the device.
+
+        Returns:
+            The means of every report over these steps; a phase that did not come has none.
+        """
+        self.report.reset_state()
+        step = int(ops.convert_to_numpy(self.steps))
+        with self._stepper.running():
+            for batch in batches:
+                turn = tuple(
+                    index
+                    for index, phase in enumerate(self.system.phases)
+                    if (step + 1) % phase.every == 0
+                )
+                self._stepper(turn, batch)
+                step += 1
+                if watch is not None:
+                    watch(self.logs)
+            return self.logs()
+
+    def logs(self) -> Logs:
+        """Means of the reports since the last call of :meth:`fit`."""
+        sums, counts = map(self._stepper.read, (self.report.sums, self.report.counts))
         return {
-            "targets": [targets[n] for n in sizes],
-            "outputs": list(self.network.hallucinate(masked, shares, training=training).values()),
+            name: float(sums[index] / counts[index])
+            for index, name in enumerate(self.report.names)
+            if counts[index]
         }
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """The sum of every block's losses (equation 6 and LSGAN); also fills the report."""
-        total, report = 0.0, {}
-        networks = {network.resolution: network for network in self.discriminators}
-        for index, size in enumerate(self.resolutions):
-            network = networks.get(size)
-            losses = self.objective(
-                y_pred["targets"][index],
-                y_pred["outputs"][index],
-                discriminator=network and partial(network, training=training),
-                detached_discriminator=network and detached(network),
-                step=self.steps,
-            )
-            total += losses.generator + losses.discriminator
-            report.update({f"{size}/{name}": value for name, value in losses.report.items()})
+    def _step(self, turn: tuple[int, ...], batch: Batch) -> None:
+        """What is compiled: the phases whose turn it is."""
+        report: dict[str, Tensor] = {}
+        for index in turn:
+            report |= self._phase(self.system.phases[index], batch)
+        if self.average is not None:
+            self.average.update(self.steps.value)
         self.report.update_state(report)
-        if training:
-            self.steps.assign_add(1)
-        # Each device adds its share's gradient to the sum (see GanAdam).
-        return total / replicas()
+        self.steps.assign_add(1)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        """Every term of every block by name (``128/pixel``), averaged since the last reset."""
-        return {name: value for name, value in self.report.result().items()}
+    def _phase(self, phase: Phase, batch: Batch) -> dict[str, Tensor]:
+        moved = [v for update in phase.updates for v in update.variables]
 
-    @property
-    def metrics(self):
-        """The report alone; Keras resets what stands here at the start of an epoch."""
-        return [self._loss_tracker, self.report]
+        def loss() -> tuple[Tensor, dict[str, Tensor]]:
+            value, report = phase.loss(batch, self.steps.value)
+            # Each device adds its share's gradient to the sum.
+            return value / replicas(), report
 
-    def copy_averages_to(self, network: BlockModel) -> None:
-        """Gives a network of the same shape the moving averages, or the weights if there are none.
+        _, report, gradients = value_and_gradients(loss, moved, self.variables)
+        start = 0
+        for update in phase.updates:
+            stop = start + len(update.variables)
+            update.optimizer.apply(gradients[start:stop], update.variables)
+            start = stop
+        return report
 
-        Statistics of batch normalisation are averages already and are taken as they are.
+    def copy_average_to(self, model: keras.Model) -> None:
+        """Gives a model like the published one the moving average, or the weights if there is none.
+
+        Statistics of normalisation are averages already and are taken as they are.
         """
-        averages = {}
-        if self.optimizer.use_ema and int(self.optimizer.iterations.numpy()) > 0:
-            pairs = zip(self.trainable_variables, self.optimizer.averages(), strict=True)
-            averages = {id(variable): average for variable, average in pairs}
-        for theirs, ours in zip(network.variables, self.network.variables, strict=True):
-            average = averages.get(id(ours))
-            theirs.assign(ours.numpy() if average is None else ops.convert_to_numpy(average))
+        averages: dict[int, np.ndarray] = {}
+        if self.average is not None and int(ops.convert_to_numpy(self.steps)) > 0:
+            pairs = zip(self.average.weights, self.average.values(), strict=True)
+            averages = {id(variable): value for variable, value in pairs}
+        ours = self.system.model.variables
+        for theirs, variable in zip(model.variables, ours, strict=True):
+            average = averages.get(id(variable))
+            theirs.assign(variable.numpy() if average is None else average)
 
 
-def resolve_jit(choice: bool | str) -> bool:
-    """XLA for JAX and on a GPU; plain graphs for TensorFlow on a CPU."""
-    if choice != "auto":
-        return bool(choice)
-    if keras.backend.backend() != "tensorflow":
-        return True
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
-
-
-def skip_graph_rewriting() -> None:
-    """Keeps TensorFlow from rewriting plain graphs, for this process.
-
-    For a whole training step that takes seven seconds of the first one and makes none faster.
-    """
-    import tensorflow as tf
-
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+def _once(variables: Sequence[keras.Variable]) -> list[keras.Variable]:
+    """Each variable once, in the order of its first place."""
+    return list({id(v): v for v in variables}.values())

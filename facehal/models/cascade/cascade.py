@@ -1,13 +1,16 @@
-"""The cascade of GAN blocks (section 3.1, figure 2): what is saved, and what trains it."""
+"""The cascade of GAN blocks (section 3.1, figure 2)."""
+
+from typing import Any
 
 import keras
 from keras import ops
 
-from facehal.config import Config, NetworkConfig
 from facehal.layers.pyramid import composite
-from facehal.models.base import BlockModel, build_generator, precision
+from facehal.models.cascade.blocks import BlockModel, build_generator
+from facehal.models.cascade.config import NetworkConfig
 from facehal.models.cascade.layers import Upscaler
-from facehal.training.phases import GanTrainer
+
+Tensor = Any
 
 
 @keras.saving.register_keras_serializable("facehal")
@@ -35,7 +38,7 @@ class Cascade(BlockModel):
         normalization: str = "batch",
         resolutions: tuple[int, ...] = (8, 16, 32, 64, 128),
         end_to_end: bool = False,
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.base, self.cap, self.normalization = base, cap, normalization
@@ -51,9 +54,11 @@ class Cascade(BlockModel):
             upscaler.build((None, size, size, 3))
         self.built = True
 
-    def hallucinate(self, faces: dict, masks: dict, training=False) -> dict:
+    def hallucinate(
+        self, faces: dict[int, Tensor], masks: dict[int, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         """Like calling the model, on pyramids that were made before."""
-        outputs: dict[str, object] = {}
+        outputs: dict[str, Tensor] = {}
         previous = None
         for index, size in enumerate(self.resolutions):
             x = faces[size]
@@ -66,7 +71,7 @@ class Cascade(BlockModel):
             previous = output if self.end_to_end else ops.stop_gradient(output)
         return outputs
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {
             "base": self.base,
@@ -76,39 +81,3 @@ class Cascade(BlockModel):
             "end_to_end": self.end_to_end,
             "name": self.name,
         }
-
-
-class CascadeTrainer(GanTrainer):
-    """A new cascade with its discriminators and losses: all five blocks in every step.
-
-    Args:
-        config: the experiment.
-        jit_compile, total_steps: as :class:`facehal.training.phases.GanTrainer`.
-
-    Raises:
-        WeightsError: a loss needs a weight file that is not here.
-    """
-
-    def __init__(self, config: Config, jit_compile: bool | str = "auto", total_steps: int = 0):
-        network = config.network
-        with precision(config.training.precision):
-            cascade = Cascade(
-                network.base,
-                network.cap,
-                network.normalization,
-                network.resolutions,
-                network.end_to_end,
-                name="cascade",
-            )
-        super().__init__(
-            cascade,
-            config,
-            jit_compile=jit_compile,
-            total_steps=total_steps,
-            name="cascade_trainer",
-        )
-
-    @property
-    def cascade(self) -> Cascade:
-        """The generators and upscalers, which are what a run saves."""
-        return self.network

@@ -1,14 +1,15 @@
 """A trained model with its batch normalisation folded into the convolutions, for inference."""
 
+from typing import Any
+
 import numpy as np
 from keras import layers
 
-from facehal.models.base import BlockModel
 from facehal.models.cascade.generator import Generator
 from facehal.models.cascade.layers import ResidualBlock
 
 
-def fold(model: BlockModel) -> BlockModel:
+def fold(model: Any) -> Any:
     """The same function with ``normalization="none"``: fewer layers, the same outputs.
 
     With its moving statistics batch normalisation is one factor and one offset per channel, which

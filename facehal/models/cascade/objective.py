@@ -1,14 +1,17 @@
 """Equation 6: the weighted sum of all terms for one block, every term by name."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
 
-from facehal.config import LossConfig
 from facehal.features.lpips import LPIPS
 from facehal.losses import terms
 from facehal.losses.identity import IdentityLoss
+from facehal.models.cascade.config import LossConfig
+
+Tensor = Any
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,9 @@ class BlockLosses:
             probabilities.
     """
 
-    generator: object
-    discriminator: object
-    report: dict
+    generator: Tensor
+    discriminator: Tensor
+    report: dict[str, Tensor]
 
 
 class Objective:
@@ -45,22 +48,32 @@ class Objective:
 
     def names(self, resolution: int) -> tuple[str, ...]:
         """The keys of :attr:`BlockLosses.report` at this resolution, in order."""
+        return self.terms(self.config, resolution)
+
+    @staticmethod
+    def terms(config: LossConfig, resolution: int) -> tuple[str, ...]:
+        """The same, without the networks that the losses need."""
         names = ["pixel"]
-        if self.config.perceptual_at(resolution):
+        if config.perceptual_at(resolution):
             names.append("perceptual")
-        if self.config.adversarial_at(resolution):
+        if config.adversarial_at(resolution):
             names.append("adversarial")
-        if self.config.identity_at(resolution):
+        if config.identity_at(resolution):
             names.append("identity")
-        if self.config.total_variation:
+        if config.total_variation:
             names.append("total_variation")
         names.append("generator")
-        if self.config.adversarial_at(resolution):
+        if config.adversarial_at(resolution):
             names += ["discriminator", "real_probability", "fake_probability"]
         return tuple(names)
 
     def __call__(
-        self, target, output, discriminator, detached_discriminator, step=0
+        self,
+        target: Tensor,
+        output: Tensor,
+        discriminator: Callable[[Tensor], Tensor] | None,
+        detached_discriminator: Callable[[Tensor], Tensor] | None,
+        step: Tensor = 0,
     ) -> BlockLosses:
         """The losses of one block.
 
@@ -81,7 +94,7 @@ class Objective:
         if config.perceptual_at(resolution):
             report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
             total += config.perceptual * report["perceptual"]
-        if config.adversarial_at(resolution):
+        if detached_discriminator is not None:
             report["adversarial"] = terms.adversarial(detached_discriminator(seen))
             total += config.adversarial * report["adversarial"]
         if config.identity_at(resolution):
@@ -93,7 +106,7 @@ class Objective:
         report["generator"] = total
 
         discriminator_loss = ops.zeros(())
-        if config.adversarial_at(resolution):
+        if discriminator is not None:
             real = discriminator(seen_target)
             fake = discriminator(ops.stop_gradient(seen))
             discriminator_loss = terms.discriminator_real(
@@ -105,7 +118,7 @@ class Objective:
         return BlockLosses(total, discriminator_loss, report)
 
 
-def translated(pictures, pixels: int, step):
+def translated(pictures: Tensor, pixels: int, step: Tensor) -> Tensor:
     """Pictures moved right and down by 0 to ``pixels``, another way at every step.
 
     A network whose first convolution has a stride (AlexNet's is 4, the discriminators' 2) sends

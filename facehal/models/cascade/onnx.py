@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from facehal.inference.onnx_engine import require
 from facehal.layers.convolution import SLOPE
 from facehal.layers.resampling import pillow
-from facehal.models.base import BlockModel
 from facehal.models.cascade.generator import SMALLEST, Generator
 from facehal.models.cascade.layers import Upscaler
+from facehal.optional import require
 
 OPSET = 17
 IR_VERSION = 8  # what readers since 2022 understand
 Layer = Any
 
 
-def onnx_graph(model: BlockModel, metadata: dict[str, str]) -> Any:
+def onnx_graph(model: Any, metadata: dict[str, str]) -> Any:
     """The ONNX model of a folded cascade or ProGAN.
 
     Args:
@@ -61,7 +60,7 @@ class _Graph:
         self.nodes.append(self.helper.make_node(kind, list(inputs), [output], **attributes))
         return output
 
-    def model(self, model: BlockModel, metadata: dict[str, str]) -> Any:
+    def model(self, model: Any, metadata: dict[str, str]) -> Any:
         side = model.resolutions[-1]
         faces = self.add("Transpose", "masked_faces", perm=[0, 3, 1, 2])
         # One channel: the order of the axes is a matter of the shape alone.

@@ -1,14 +1,14 @@
 """The progressively growing version (sections 3.1 and 4.3, figure 4): one block that grows."""
 
-import logging
+from typing import Any
 
 import keras
 
-from facehal.config import Config, NetworkConfig
 from facehal.layers.pyramid import composite
-from facehal.models.base import BlockModel, build_generator, precision
-from facehal.models.cascade.objective import Objective
-from facehal.training.phases import GanTrainer
+from facehal.models.cascade.blocks import BlockModel, build_generator
+from facehal.models.cascade.config import LARGEST, NetworkConfig
+
+Tensor = Any
 
 OUTER = ("entry", "entry_norm", "exit")  # a block's own layers; no other block can use them
 
@@ -22,7 +22,7 @@ class ProGAN(BlockModel):
     output are the originals'.
 
     Args:
-        resolution: N, of this block: 8, 16, 32, 64 or 128.
+        resolution: N, of this block: 8, 16, 32, 64, 128 …
         base, cap, normalization: see :class:`facehal.config.NetworkConfig`.
 
     Call it with ``{"masked_faces": (n, S, S, 3), "masks": (n, S, S, 1)}`` — in [0, 1], black
@@ -35,7 +35,7 @@ class ProGAN(BlockModel):
         base: int = 64,
         cap: int = 512,
         normalization: str = "batch",
-        **options,
+        **options: Any,
     ):
         super().__init__(**options)
         self.base, self.cap, self.normalization = base, cap, normalization
@@ -45,13 +45,15 @@ class ProGAN(BlockModel):
         self.upscalers = []
         self.built = True
 
-    def hallucinate(self, faces: dict, masks: dict, training=False) -> dict:
+    def hallucinate(
+        self, faces: dict[int, Tensor], masks: dict[int, Tensor], training: bool = False
+    ) -> dict[str, Tensor]:
         """Like calling the model, on pyramids ``{size: pictures}`` that were made before."""
         (size,) = self.resolutions
         output = self.generators[0](faces[size], training=training)
         return {str(size): composite(faces[size], masks[size], output)}
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {
             "resolution": self.resolutions[0],
@@ -74,7 +76,7 @@ def grow(previous: ProGAN) -> ProGAN:
         ValueError: ``previous`` is as large as a block can be.
     """
     (size,) = previous.resolutions
-    if size >= 128:
+    if size >= LARGEST:
         raise ValueError(f"block {size} is the largest; there is none to grow into")
     config = {**previous.get_config(), "resolution": 2 * size}
     grown = ProGAN.from_config(config)
@@ -83,64 +85,3 @@ def grow(previous: ProGAN) -> ProGAN:
         if layer.weights and layer.name not in OUTER:
             new.get_layer(layer.name).set_weights(layer.get_weights())
     return grown
-
-
-class StageTrainer(GanTrainer):
-    """One stage of the growth: a block with a new discriminator and a new optimizer.
-
-    "The loss function, hyper parameters and training data are kept the same" (section 3.1) as the
-    cascade's. The paper does not say what becomes of the discriminator; here "each block" has its
-    own, as in the cascade.
-
-    Args:
-        config: the experiment.
-        stage: which of ``config.network.resolutions``, from 0.
-        previous: the trained block of the stage before, to grow from; without it all layers are
-            new (the first stage, or one whose weights a checkpoint will bring).
-        objective, jit_compile, total_steps: as :class:`facehal.training.phases.GanTrainer`; the
-            steps are this stage's.
-
-    Raises:
-        WeightsError: a loss needs a weight file that is not here.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        stage: int,
-        previous: ProGAN | None = None,
-        objective: Objective | None = None,
-        jit_compile: bool | str = "auto",
-        total_steps: int = 0,
-    ):
-        if keras.backend.backend() == "tensorflow":
-            logging.getLogger("tensorflow").addFilter(_other_than_retracing)
-        resolution = config.network.resolutions[stage]
-        network = config.network
-        with precision(config.training.precision):
-            if previous is not None:
-                model = grow(previous)
-            else:
-                shape = (network.base, network.cap, network.normalization)
-                model = ProGAN(resolution, *shape, name="progan")
-        if model.resolutions != (resolution,):
-            raise ValueError(
-                f"stage {stage} is block {resolution}, but {previous} grows to {model.resolutions}"
-            )
-        super().__init__(
-            model,
-            config,
-            objective,
-            jit_compile=jit_compile,
-            total_steps=total_steps,
-            name=f"progan_trainer_{resolution}",
-        )
-
-
-def _other_than_retracing(record: logging.LogRecord) -> bool:
-    """Keeps one warning of TensorFlow out of the log.
-
-    It tells functions apart by their place in Keras, so that the fifth stage looks to it like one
-    function that is traced for the fifth time. Every stage has new networks; each is traced once.
-    """
-    return "triggered tf.function retracing" not in record.getMessage()

@@ -1,0 +1,102 @@
+"""Settings of the cascade and of ProGAN: the paper's numbers as defaults."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from facehal.config import Experiment, TrainingConfig, setting
+from facehal.errors import ConfigError
+
+FIRST = 8  # the smallest block
+LARGEST = 1024  # a block beyond it would be a slip of the pen
+
+
+def _resolutions(value: Any) -> tuple[int, ...]:
+    """8, 16, 32 … as far as the list goes; the paper's ends at 128."""
+    steps = list(value) if isinstance(value, list | tuple) else []
+    wanted = [FIRST << index for index in range(len(steps))]
+    if not steps or steps != wanted or wanted[-1] > LARGEST:
+        raise ValueError(
+            f"is a list that starts at {FIRST} and doubles, up to {LARGEST}, not {value!r}"
+        )
+    return tuple(wanted)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Shape of the networks (section 3.1; sizes in docs/fidelity.md)."""
+
+    base: int = setting(64, positive=True)  # generator channels at 128×128
+    cap: int = setting(512, positive=True)  # most generator channels
+    discriminator_width: float = setting(1.0, positive=True)  # factor on CASIA-Net's channels
+    normalization: str = setting("batch", choices=("batch", "none"))  # of the generator
+    strides: str = setting("pooled", choices=("pooled", "none"))  # of the discriminator
+    resolutions: tuple[int, ...] = setting((8, 16, 32, 64, 128), check=_resolutions)
+    end_to_end: bool = setting(False)  # let gradients cross from a block into the previous one
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Equation 6: L = Lpixel + λ1 Lpc + λ2 Ladv + λ3 Lid + λ4 Ltv (values of section 4)."""
+
+    pixel: str = setting("l1", choices=("l1", "l2"))
+    perceptual: float = setting(1.0)  # λ1
+    adversarial: float = setting(0.1)  # λ2
+    identity: float = setting(10.0)  # λ3
+    total_variation: float = setting(1e-6)  # λ4
+    identity_network: str = setting("vgg_face", choices=("vgg_face", "dlib_resnet"))
+    lpips_version: str = setting("0.0", choices=("0.0", "0.1"))  # 0.0 is the paper's
+    perceptual_from: int = setting(32, low=32)  # smallest resolution with it; LPIPS needs 31 pixels
+    identity_from: int = setting(8)  # smallest resolution with the identity term
+    adversarial_from: int = setting(8)  # smallest resolution with the adversarial term
+    translation: int = setting(0, high=8)  # pixels by which LPIPS and discriminators see it moved
+    label_smoothing: float = setting(0.9, high=1.0)  # target of real pictures for the discriminator
+
+    def perceptual_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the perceptual term."""
+        return bool(self.perceptual) and resolution >= self.perceptual_from
+
+    def identity_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the identity term."""
+        return bool(self.identity) and resolution >= self.identity_from
+
+    def adversarial_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution need a discriminator."""
+        return bool(self.adversarial) and resolution >= self.adversarial_from
+
+
+@dataclass(frozen=True)
+class CascadeTraining(TrainingConfig):
+    """Schedule and optimisation (section 4, "Training Details")."""
+
+    epochs_per_stage: int = setting(50, positive=True)  # of ProGAN, in place of epochs (4.3)
+    generator_rate: float = setting(1e-4, positive=True)
+    discriminator_rate: float = setting(2e-4, positive=True)
+    beta1: float = setting(0.5, high=0.9999999)
+    beta2: float = setting(0.999, high=0.9999999)
+    decay: float = setting(0.0, high=1.0)  # last share of the schedule over which rates fall to 0
+    optimizer: str = setting("joined", choices=("joined", "adam"))  # see facehal.layers.optimizers
+
+
+@dataclass(frozen=True)
+class CascadeConfig(Experiment):
+    """One experiment with the cascade or with ProGAN."""
+
+    SIZES: ClassVar[dict[str, dict[str, Any]]] = {
+        "paper": {"base": 64, "cap": 512, "discriminator_width": 1.0},
+        "standard": {"base": 12, "cap": 96, "discriminator_width": 0.375},
+        "compact": {"base": 8, "cap": 64, "discriminator_width": 0.25},
+        "tiny": {"base": 2, "cap": 16, "discriminator_width": 0.125, "resolutions": [8, 16, 32]},
+    }
+
+    size: str = "paper"
+    model: str = "cascaded"  # cascaded | progan (section 3.1)
+    training: CascadeTraining = field(default_factory=CascadeTraining)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+
+    def check(self, source: str) -> None:
+        """ProGAN has one block at a time."""
+        if self.model == "progan" and self.network.end_to_end:
+            raise ConfigError(
+                f"{source}: end_to_end joins the blocks of a cascade; progan has one at a time"
+            )

@@ -1,0 +1,257 @@
+"""The training of the cascade and of ProGAN: one pass over the sum of all blocks' losses.
+
+The sum is arranged so that each term reaches only the variables that it is meant for: the
+generators' losses look through discriminators that are detached, the discriminators' at pictures
+that are. A single backward pass then gives both networks' gradients, as two separate ones would.
+"""
+
+from functools import partial
+from typing import Any
+
+import keras
+from keras import ops
+
+from facehal.layers.optimizers import adam
+from facehal.layers.pyramid import pyramid
+from facehal.models.base import detached, precision
+from facehal.models.cascade.blocks import BlockModel, build_discriminator
+from facehal.models.cascade.cascade import Cascade
+from facehal.models.cascade.config import CascadeConfig
+from facehal.models.cascade.objective import Objective
+from facehal.models.cascade.progan import ProGAN, grow
+from facehal.models.task import (
+    Batch,
+    Chart,
+    ChartLine,
+    Page,
+    Phase,
+    PictureMeasures,
+    Stage,
+    System,
+    Task,
+    Update,
+)
+
+Tensor = Any
+
+# Terms of equation 6 with the name of their weight, in the order and colours of a run's page.
+TERMS = (
+    ("pixel", None, "c0"),
+    ("perceptual", "perceptual", "c1"),
+    ("adversarial", "adversarial", "c2"),
+    ("identity", "identity", "c3"),
+    ("total_variation", "total_variation", "c5"),
+)
+
+
+class GanSystem(System):
+    """Generators with their discriminators and losses: one phase trains all blocks.
+
+    Every block has a discriminator of its own (section 3.1), where its loss has an adversarial
+    term. Trains on ``{"faces": (n, S, S, 3) uint8, "masks": (n, S, S) uint8}`` (1 = face); S is at
+    least the network's largest resolution.
+
+    Args:
+        network: the generators, a cascade or a stage of the growing network.
+        config: the experiment.
+        objective: the losses.
+        total_steps: length of the schedule; needed where ``config.training.decay`` is not 0.
+    """
+
+    def __init__(
+        self,
+        network: BlockModel,
+        config: CascadeConfig,
+        objective: Objective,
+        total_steps: int = 0,
+    ):
+        training = config.training
+        self.resolutions, self.objective = network.resolutions, objective
+        with precision(training.precision):
+            self.discriminators = [
+                build_discriminator(n, config.network)
+                for n in self.resolutions
+                if objective.config.adversarial_at(n)
+            ]
+        make = partial(
+            adam,
+            training.optimizer,
+            beta1=training.beta1,
+            beta2=training.beta2,
+            decay=training.decay,
+            total_steps=total_steps,
+        )
+        updates = [
+            Update(make(training.generator_rate, name="generators"), network.trainable_variables)
+        ]
+        theirs = [v for d in self.discriminators for v in d.trainable_variables]
+        if theirs:
+            updates.append(Update(make(training.discriminator_rate, name="discriminators"), theirs))
+        names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
+        super().__init__(
+            model=network,
+            networks=[network, *self.discriminators],
+            phases=[Phase("all blocks", self.loss, updates, tuple(names))],
+            watched=f"{self.resolutions[-1]}/pixel",
+            momentum=training.moving_average,
+        )
+
+    def pictures(
+        self, batch: Batch, training: bool = False
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Targets and outputs of every block, ``{size: (n, size, size, 3)}`` each."""
+        faces = ops.cast(batch["faces"], "float32") / 255.0
+        masks = ops.cast(batch["masks"], "float32")[..., None]
+        sizes = self.resolutions
+        masked, shares = pyramid(faces * masks, sizes), pyramid(masks, sizes)
+        outputs = self.model.hallucinate(masked, shares, training=training)
+        return pyramid(faces, sizes), {n: outputs[str(n)] for n in sizes}
+
+    def loss(self, batch: Batch, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The sum of every block's losses (equation 6 and LSGAN), and every term by name."""
+        targets, outputs = self.pictures(batch, training=True)
+        networks = {network.resolution: network for network in self.discriminators}
+        total: Tensor = 0.0
+        report: dict[str, Tensor] = {}
+        for size in self.resolutions:
+            network = networks.get(size)
+            losses = self.objective(
+                targets[size],
+                outputs[size],
+                discriminator=network and partial(network, training=True),
+                detached_discriminator=network and detached(network),
+                step=step,
+            )
+            total += losses.generator + losses.discriminator
+            report |= {f"{size}/{name}": value for name, value in losses.report.items()}
+        return total, report
+
+
+class _GanTask(Task):
+    """What both have in common. The losses hold frozen networks: all stages share them."""
+
+    title: str
+
+    def __init__(self, config: CascadeConfig):
+        self.config: CascadeConfig = config
+        sizes = config.network.resolutions
+        self.side = sizes[-1]
+        self._objective: Objective | None = None
+        self.columns = tuple(
+            f"{n}/{term}" for n in sizes for term in Objective.terms(config.loss, n)
+        )
+        loss = config.loss
+        self.measures = PictureMeasures(
+            sizes,
+            pixel=loss.pixel,
+            lpips_version=loss.lpips_version if loss.perceptual else "",
+            lpips_from=loss.perceptual_from,
+        )
+
+    def network(self, stage: int, previous: keras.Model | None) -> BlockModel:
+        """The generators of a stage."""
+        raise NotImplementedError
+
+    def build(self, stage: int, previous: keras.Model | None, total_steps: int) -> GanSystem:
+        """See :meth:`facehal.models.task.Task.build`."""
+        with precision(self.config.training.precision):
+            network = self.network(stage, previous)
+        if self._objective is None:
+            self._objective = Objective(self.config.loss)
+        return GanSystem(network, self.config, self._objective, total_steps)
+
+    def page(self) -> Page:
+        """For every block what each term adds to the generator's loss, and its discriminator."""
+        config, sizes = self.config, self.config.network.resolutions
+        return Page(
+            title=f"{self.title}, size {config.size}, blocks {sizes[0]} to {sizes[-1]}",
+            charts={f"{size}×{size}": self._charts(size) for size in sizes},
+            explanation="Generator: every term times its weight, and their sum, equation 6; a term "
+            "far below the others has only its last value in the key. Discriminator: 0 is a perfect "
+            "one, from which the generator learns nothing; "
+            f"{config.loss.label_smoothing:g} is the target for real pictures.",
+            side=sizes[-1],
+        )
+
+    def _charts(self, size: int) -> list[Chart]:
+        loss = self.config.loss
+        lines = [
+            ChartLine(
+                term.replace("_", " "),
+                f"{size}/{term}",
+                colour,
+                getattr(loss, weight) if weight else 1.0,
+            )
+            for term, weight, colour in TERMS
+        ]
+        charts = [Chart("Generator", [*lines, ChartLine("sum", f"{size}/generator")], log=True)]
+        if not loss.adversarial_at(size):
+            return charts
+        bound = self.config.training.collapse_bound
+        probability = (("real pictures", "real", "c3"), ("hallucinated", "fake", "c2"))
+        return [
+            *charts,
+            Chart(
+                "Discriminator",
+                [ChartLine("loss", f"{size}/discriminator", "c4")],
+                log=True,
+                bound=(bound, "collapse_bound") if bound else None,
+            ),
+            Chart(
+                "Its probability of “real”",
+                [ChartLine(name, f"{size}/{key}_probability", c) for name, key, c in probability],
+                limits=(0.0, 1.0),
+            ),
+        ]
+
+
+class CascadeTask(_GanTask):
+    """All blocks in every step (section 3.1)."""
+
+    title = "Cascade"
+
+    def __init__(self, config: CascadeConfig):
+        super().__init__(config)
+        self.stages = (Stage("", "", config.training.epochs),)
+
+    def network(self, stage: int, previous: keras.Model | None) -> Cascade:
+        """A new cascade."""
+        one = self.config.network
+        return Cascade(
+            one.base, one.cap, one.normalization, one.resolutions, one.end_to_end, name="cascade"
+        )
+
+
+class ProGANTask(_GanTask):
+    """One block after the other, each grown from the one before (sections 3.1 and 4.3).
+
+    "The loss function, hyper parameters and training data are kept the same" as the cascade's. The
+    paper does not say what becomes of the discriminator; here "each block" has its own, as in the
+    cascade, and every stage a new optimizer.
+    """
+
+    title = "ProGAN"
+
+    def __init__(self, config: CascadeConfig):
+        super().__init__(config)
+        self.stages = tuple(
+            Stage(str(size), f"block {size}", config.training.epochs_per_stage)
+            for size in config.network.resolutions
+        )
+
+    def network(self, stage: int, previous: keras.Model | None) -> ProGAN:
+        """The block of a stage, with the smaller one inside it.
+
+        Raises:
+            ValueError: ``previous`` is not the block of the stage before.
+        """
+        one = self.config.network
+        resolution = one.resolutions[stage]
+        if previous is None:
+            return ProGAN(resolution, one.base, one.cap, one.normalization, name="progan")
+        model = grow(previous)
+        if model.resolutions != (resolution,):
+            raise ValueError(
+                f"stage {stage} is block {resolution}, but {previous} grows to {model.resolutions}"
+            )
+        return model

@@ -1,0 +1,196 @@
+"""What a family gives to training, which runs it without knowing it by name.
+
+A :class:`Task` has one or several :class:`Stage`; each builds a :class:`System`: the networks and
+the :class:`Phase` list that a step consists of. A phase is a loss, the variables that its gradient
+moves, their optimizers, and how often it comes. One pass over a sum of losses is one phase;
+generator and critic by turns are two; several critic steps a generator step are a generator phase
+with ``every=5``; networks trained one after the other are stages.
+"""
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import keras
+import numpy as np
+
+from facehal.config import Experiment
+
+Tensor = Any
+Batch = dict[str, Tensor]
+Loss = Callable[[Batch, Tensor], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """An optimizer and the variables that it moves, in the order of its slots."""
+
+    optimizer: keras.optimizers.Optimizer
+    variables: list[keras.Variable]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One part of a step.
+
+    Attributes:
+        name: for messages.
+        loss: (batch, step) → a scalar to be lowered, and named scalars to report. ``step`` is a
+            scalar int32, the steps done before.
+        updates: who moves what by the scalar's gradient. It is taken once, for all of them.
+        names: the keys of the report.
+        every: the phase comes at every so many steps: at steps ``every`` - 1, 2·``every`` - 1, …
+    """
+
+    name: str
+    loss: Loss
+    updates: Sequence[Update]
+    names: tuple[str, ...]
+    every: int = 1
+
+
+@dataclass
+class System:
+    """One stage under training.
+
+    Attributes:
+        model: what a run publishes; its moving average where ``momentum`` is not 0.
+        networks: everything that is trained, ``model`` too; their variables go into checkpoints.
+        phases: of a step, in order; each sees what those before it have changed.
+        watched: the report that stands beside the bar.
+        momentum: of the moving average of ``model``.
+    """
+
+    model: keras.Model
+    networks: Sequence[keras.Model]
+    phases: Sequence[Phase]
+    watched: str
+    momentum: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The keys of all phases' reports."""
+        return tuple(name for phase in self.phases for name in phase.names)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the schedule with networks and optimizers of its own.
+
+    Attributes:
+        name: short, as it stands in ``history.csv`` and in file names; empty where there is but
+            one.
+        title: as the bar says it.
+        epochs: how long it is.
+    """
+
+    name: str
+    title: str
+    epochs: int
+
+
+@dataclass(frozen=True)
+class PictureMeasures:
+    """What held-out faces are measured by after every epoch, for families that make pictures.
+
+    Attributes:
+        resolutions: of the pictures, in all stages.
+        pixel: ``l1`` or ``l2``.
+        lpips_version: ``0.0``, ``0.1``, or empty: no perceptual measure.
+        lpips_from: smallest resolution with it.
+    """
+
+    resolutions: tuple[int, ...]
+    pixel: str = "l1"
+    lpips_version: str = "0.0"
+    lpips_from: int = 32
+
+
+@dataclass(frozen=True)
+class ChartLine:
+    """One curve of a run's page: a column of ``history.csv`` times a factor."""
+
+    name: str
+    column: str
+    colour: str = ""  # c0 … c5
+    factor: float = 1.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure of a run's page.
+
+    Attributes:
+        bound: a level to draw as a dashed line, and its name.
+    """
+
+    title: str
+    lines: Sequence[ChartLine]
+    log: bool = False
+    limits: tuple[float, float] | None = None
+    bound: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the page of a run says of its family.
+
+    Attributes:
+        title: one sentence on what is trained, without a full stop.
+        charts: heading → figures.
+        explanation: how to read them.
+        side: of the preview's pictures, in pixels.
+    """
+
+    title: str
+    charts: dict[str, list[Chart]] = field(default_factory=dict)
+    explanation: str = ""
+    side: int = 128
+
+
+class Task(abc.ABC):
+    """The training of one family.
+
+    Attributes:
+        config: the experiment.
+        side: pixels of the faces that it trains on.
+        labels: batches need ``labels``, the subjects as integers.
+        noise: length of the random vector that batches need as ``noise``; 0 is none.
+        stages: at least one.
+        columns: of ``history.csv``: the reports of all stages.
+        measures: of held-out faces; None where the family makes no pictures.
+    """
+
+    labels: ClassVar[bool] = False
+    noise: int = 0
+    config: Experiment
+    side: int
+    stages: tuple[Stage, ...]
+    columns: tuple[str, ...]
+    measures: PictureMeasures | None = None
+
+    @abc.abstractmethod
+    def build(self, stage: int, previous: keras.Model | None, total_steps: int) -> System:
+        """The system of a stage, its weights drawn from Keras's random seed.
+
+        Args:
+            stage: index into :attr:`stages`.
+            previous: what the stage before has published, or None: the first stage, or one whose
+                weights a checkpoint will bring.
+            total_steps: of the stage, for rates that decay.
+
+        Raises:
+            WeightsError: a loss needs a weight file that is not here.
+        """
+
+    @abc.abstractmethod
+    def page(self) -> Page:
+        """What the page of a run shows."""
+
+    def prepare(self, batch: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
+        """What is done to a batch before it goes to the device, in NumPy, beside the step before.
+
+        A pure function of the batch and the step. By default nothing.
+        """
+        return batch
