@@ -56,7 +56,7 @@ def main() -> None:
     options = parse()
     if options.worker:
         return worker(options)
-    from facehal.config import from_dict
+    from facehal.models import from_dict
 
     sizes = from_dict({"size": options.size}, source="--size").network.resolutions
     stages = [f"block {size}" for size in sizes]

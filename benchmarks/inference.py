@@ -56,7 +56,7 @@ def export(options: argparse.Namespace) -> None:
     import keras_side
     import numpy as np
 
-    from facehal.config import from_dict
+    from facehal.models import from_dict
     from facehal.models.cascade.cascade import Cascade
     from facehal.models.cascade.folding import fold
 
@@ -149,7 +149,7 @@ def torch_worker(options: argparse.Namespace) -> None:
     import torch
     from torch_twin import Cascade, carry, native_padding
 
-    from facehal.config import from_dict
+    from facehal.models import from_dict
 
     torch.set_num_threads(common.cores())
     network = from_dict({"size": options.size}).network

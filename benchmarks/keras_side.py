@@ -5,10 +5,11 @@ import argparse
 import keras
 import numpy as np
 
-from facehal.config import Config, from_dict
+from facehal.models import from_dict
+from facehal.models.cascade.config import CascadeConfig
 
 
-def configuration(options: argparse.Namespace) -> Config:
+def configuration(options: argparse.Namespace) -> CascadeConfig:
     """The named size with the paper's losses; the identity term only if asked for.
 
     dlib's network stands in for VGG-Face, at 128 pixels alone, as in experiments/compact.yaml.

@@ -93,7 +93,7 @@ def training(options: argparse.Namespace, mark) -> None:
 
 def make_model(options: argparse.Namespace) -> None:
     """An untrained cascade where none is shipped: it takes as long as a trained one."""
-    from facehal.config import from_dict
+    from facehal.models import from_dict
     from facehal.models.cascade.cascade import Cascade
     from facehal.models.saving import save_model
 

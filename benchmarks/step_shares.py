@@ -42,8 +42,8 @@ def worker(options: argparse.Namespace) -> None:
     import keras
     import keras_side
 
-    from facehal.config import from_dict
     from facehal.data.pipeline import Pairs, Stretch
+    from facehal.models import from_dict
     from facehal.models.cascade.cascade import CascadeTrainer
 
     loss = {"identity_from": options.identity_from}

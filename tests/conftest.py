@@ -44,7 +44,7 @@ def weights(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="session")
 def tiny_config():
     """Blocks 8 and 16 of the tiny size; no term that needs a weight file."""
-    from facehal.config import from_dict
+    from facehal.models import from_dict
 
     return from_dict(
         {
@@ -87,29 +87,29 @@ def sample_faces(sample_data) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def eight(sample_faces, tiny_config):
     """Eight of them at 16×16, as batches of all eight."""
-    from facehal.data.pipeline import Pairs
+    from facehal.data.pipeline import Loaded, Pipeline
 
     faces, masks = (array[:8] for array in sample_faces)
     faces = faces.reshape(8, 16, 8, 16, 8, 3).mean((2, 4)).round().astype(np.uint8)
-    return Pairs(faces, masks[:, 4::8, 4::8].copy(), 8, mirror=False)
+    return Pipeline(Loaded(faces, masks[:, 4::8, 4::8].copy()), 8, mirror=False)
 
 
 @pytest.fixture(scope="session")
 def _built(tiny_config):
     import keras
 
-    from facehal.models.cascade.cascade import CascadeTrainer
+    from facehal.models import task_of
+    from facehal.training.phases import Trainer
 
     keras.utils.set_random_seed(0)
-    model = CascadeTrainer(tiny_config)
-    variables = [*model.variables, *model.optimizer.variables]
-    return model, [(v, v.numpy()) for v in variables]
+    trainer = Trainer(task_of(tiny_config).build(0, None, 0))
+    return trainer, [(v, v.numpy()) for v in trainer.variables]
 
 
 @pytest.fixture
 def trainer(_built):
     """A compiled trainer of `tiny_config`, seed 0, as if nothing had trained it."""
-    model, start = _built
+    trainer, start = _built
     for variable, value in start:
         variable.assign(value)
-    return model
+    return trainer

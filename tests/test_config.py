@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from facehal.config import SIZES, Config, from_dict, load_config, replace_training
 from facehal.errors import ConfigError
+from facehal.models import from_dict, load_config
+from facehal.models.cascade.config import CascadeConfig
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -17,7 +18,7 @@ def write(folder: Path, name: str, text: str) -> Path:
 
 
 def test_defaults_are_the_papers():
-    config = Config()
+    config = CascadeConfig()
     assert config == from_dict({}) == from_dict({"size": "paper"})
     network, loss, training = config.network, config.loss, config.training
     assert (network.base, network.cap, network.discriminator_width) == (64, 512, 1.0)
@@ -34,7 +35,7 @@ def test_defaults_are_the_papers():
 
 
 def test_the_cascades_experiment_is_the_default():
-    assert load_config(EXPERIMENTS / "cascaded.yaml") == Config()
+    assert load_config(EXPERIMENTS / "cascaded.yaml") == CascadeConfig()
 
 
 @pytest.mark.parametrize("size", ["", "_compact", "_tiny"])
@@ -56,10 +57,10 @@ def test_experiments(path, tmp_path):
     assert load_config(stored) == config
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", CascadeConfig.SIZES)
 def test_sizes(size):
     config = from_dict({"size": size, "network": {"cap": 24}})
-    assert config.network.base == SIZES[size]["base"] and config.network.cap == 24
+    assert config.network.base == CascadeConfig.SIZES[size]["base"] and config.network.cap == 24
     assert from_dict(config.to_dict()) == config
 
 
@@ -75,8 +76,8 @@ def test_extends(tmp_path):
 
 
 def test_empty_file_and_empty_section(tmp_path):
-    assert load_config(write(tmp_path, "a.yaml", "")) == Config()
-    assert load_config(write(tmp_path, "b.yaml", "loss:\n  # pixel: l2\n")) == Config()
+    assert load_config(write(tmp_path, "a.yaml", "")) == CascadeConfig()
+    assert load_config(write(tmp_path, "b.yaml", "loss:\n  # pixel: l2\n")) == CascadeConfig()
 
 
 def test_numbers_as_yaml_reads_them(tmp_path):
@@ -180,7 +181,7 @@ def test_not_text_and_not_there(tmp_path):
 
 def test_replace_training():
     config = from_dict({"size": "tiny", "loss": {"identity": 0}})
-    changed = replace_training(config, epochs=3)
+    changed = config.replace_training(epochs=3)
     assert changed.training.epochs == 3
     assert (changed.size, changed.network, changed.loss) == (
         config.size,
@@ -188,6 +189,6 @@ def test_replace_training():
         config.loss,
     )
     with pytest.raises(ConfigError, match="unknown name 'epoch'"):
-        replace_training(config, epoch=3)
+        config.replace_training(epoch=3)
     with pytest.raises(ConfigError, match="batch_size cannot be 0"):
-        replace_training(config, batch_size=0)
+        config.replace_training(batch_size=0)

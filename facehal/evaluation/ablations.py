@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from facehal.config import Config, from_dict, load_config, replace_training
+from facehal.config import Experiment, flat, shipped
 from facehal.data.faceset import read_manifest
 from facehal.errors import FacehalError, TrainingError
 from facehal.evaluation import report
@@ -27,8 +27,9 @@ from facehal.evaluation.systems import Faces, as_written, face_mask, of_model
 from facehal.evaluation.table1 import chosen
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
+from facehal.models.base import from_dict, load_config, task_of
 from facehal.training.provenance import data_hash
-from facehal.training.run import Run, stages
+from facehal.training.run import Run
 
 METRICS = ("ssim", "l1", "lpips", "match_dlib", "frechet_dlib")
 BASE = "base"
@@ -37,29 +38,29 @@ SHOWN = 8  # faces in ablations.png
 SCHEDULE = ("epochs", "epochs_per_stage")  # what a run may change when it goes on
 
 
-def difference(base: Config, config: Config) -> dict[str, Any]:
+def difference(base: Experiment, config: Experiment) -> dict[str, Any]:
     """What a configuration sets otherwise than another: ``{"loss.pixel": "l2"}``."""
-    ours, theirs = _flat(config.to_dict()), _flat(base.to_dict())
+    ours, theirs = flat(config.to_dict()), flat(base.to_dict())
     return {name: value for name, value in ours.items() if value != theirs[name]}
 
 
-def _flat(plain: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for section, values in plain.items():
-        if isinstance(values, dict):
-            flat |= {f"{section}.{name}": value for name, value in values.items()}
-        else:
-            flat[section] = values
-    return flat
+def _experiments(folder: str | os.PathLike[str] | None) -> Path:
+    if folder is not None:
+        return Path(folder)
+    base = shipped(f"{PREFIX}{BASE}")
+    if base is None:
+        raise FacehalError("this copy of facehal has no experiment files: name their folder")
+    return base.parent
 
 
 def variants(
-    experiments: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
-) -> dict[str, Config]:
+    experiments: str | os.PathLike[str] | None = None, base: str | os.PathLike[str] | None = None
+) -> dict[str, Any]:
     """The configurations of a folder's ``ablation_NAME.yaml`` by name, ``base`` first.
 
     Args:
-        experiments: the folder; ``ablation_base.yaml`` in it is what the others differ from.
+        experiments: the folder, by default that which comes with the package;
+            ``ablation_base.yaml`` in it is what the others differ from.
         base: another experiment file to start from. What a variant sets otherwise than
             ``ablation_base.yaml`` is set in this one; a stage of ProGAN then takes as many epochs
             as its cascade, so that every block of every variant has the same number of steps.
@@ -68,12 +69,12 @@ def variants(
         ConfigError: a file is missing or wrong.
         FacehalError: no variants in the folder.
     """
-    folder = Path(experiments)
+    folder = _experiments(experiments)
     own = load_config(folder / f"{PREFIX}{BASE}.yaml")
     start = own
     if base is not None:
         start = load_config(Path(base))
-        start = replace_training(start, epochs_per_stage=start.training.epochs)
+        start = start.replace_training(epochs_per_stage=start.training.epochs)
     found = {BASE: start}
     for path in sorted(folder.glob(f"{PREFIX}*.yaml")):
         name = path.stem.removeprefix(PREFIX)
@@ -95,7 +96,7 @@ def ablate(
     out: str | os.PathLike[str],
     names: Sequence[str] = (),
     *,
-    experiments: str | os.PathLike[str] = "experiments",
+    experiments: str | os.PathLike[str] | None = None,
     base: str | os.PathLike[str] | None = None,
     epochs: int | None = None,
     limit: int | None = None,
@@ -114,7 +115,7 @@ def ablate(
             ``NAME.yaml`` and how far it came ``NAME.json``; and for ``ablations.md`` and ``.csv``,
             ``results.json``, ``per_image.csv``, ``ablations.png``.
         names: variants to train; by default all. The table also has those trained before.
-        experiments: folder of the experiment files.
+        experiments: folder of the experiment files, by default that of the package.
         base: as in :func:`variants`.
         epochs: of every variant, and of every stage of ProGAN, instead of the files'.
         limit: train on the first faces only (for a trial).
@@ -140,7 +141,7 @@ def ablate(
         raise FacehalError(f"no variant is called {unknown[0]!r}; there are {', '.join(plan)}")
     if epochs is not None:
         changes = dict.fromkeys(SCHEDULE, epochs)
-        plan = {name: replace_training(config, **changes) for name, config in plan.items()}
+        plan = {name: config.replace_training(**changes) for name, config in plan.items()}
     # Everything that could go wrong is looked at before the night, not after it.
     read_manifest(data)
     side = plan[BASE].network.resolutions[-1]
@@ -191,7 +192,7 @@ def ablate(
         "data_sha256": data_hash(faces.faces, faces.masks),
         "faces": len(faces.names),
         "resolution": side,
-        "base": str(base or Path(experiments) / f"{PREFIX}{BASE}.yaml"),
+        "base": str(base or _experiments(experiments) / f"{PREFIX}{BASE}.yaml"),
         "minutes": "in training steps, on the machine as it was; see environment.json of each run",
     }
     if warnings := _warnings(plan, states, Path(data).resolve() == Path(test).resolve()):
@@ -204,12 +205,12 @@ def ablate(
 
 
 def _warnings(
-    plan: dict[str, Config], states: dict[str, dict[str, Any]], same_faces: bool
+    plan: dict[str, Any], states: dict[str, dict[str, Any]], same_faces: bool
 ) -> list[str]:
     """What a reader of the table must know."""
     warnings = ["measured on the training faces: says nothing about others"] if same_faces else []
     steps = {
-        state["steps"] / len(stages(plan[name]))
+        state["steps"] / len(task_of(plan[name]).stages)
         for name, state in states.items()
         if "steps" in state
     }
@@ -222,7 +223,7 @@ def _words(differs: dict[str, Any]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in differs.items())
 
 
-def _note(base: Config, config: Config, status: dict[str, Any]) -> dict[str, str]:
+def _note(base: Any, config: Any, status: dict[str, Any]) -> dict[str, str]:
     """The columns that say what a row is and what it cost."""
     state = status["state"]
     if state == "failed":
@@ -264,7 +265,7 @@ def _write_status(out: Path, name: str, **values: Any) -> None:
     write_text(out / f"{name}.json", text, TrainingError)
 
 
-def _check_earlier(out: Path, name: str, config: Config, source: dict[str, Any]) -> None:
+def _check_earlier(out: Path, name: str, config: Any, source: dict[str, Any]) -> None:
     """A run may be trained longer, but its experiment and its faces stay."""
     stored = out / name / "config.yaml"
     if stored.exists():
@@ -290,7 +291,7 @@ def _check_earlier(out: Path, name: str, config: Config, source: dict[str, Any])
             )
 
 
-def _is_finished(out: Path, name: str, config: Config) -> bool:
+def _is_finished(out: Path, name: str, config: Any) -> bool:
     stored = out / name / "config.yaml"
     return (
         _status(out, name).get("state") == "finished"
@@ -370,7 +371,7 @@ def follow_parent() -> None:
 def _seconds(run: Run) -> float:
     """Time in training steps since the run began: of finished epochs, and of the one under way."""
     total = run.partial.get("seconds", 0.0)
-    path = run.folder / "history.csv"
+    path = run.folder.history
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:
             total += sum(float(row["seconds"]) for row in csv.DictReader(file))

@@ -39,8 +39,8 @@ class JoinedAdam(keras.optimizers.Optimizer):
         beta_1, beta_2, epsilon: as Adam's.
 
     Raises:
-        ValueError: another option of Keras's Adam is asked for (weight decay, clipping, accumulation,
-            moving average, scaling): this one has none of them.
+        ValueError: another option of Keras's Adam is asked for (weight decay, clipping,
+            accumulation, moving average, scaling): this one has none of them.
     """
 
     built: bool

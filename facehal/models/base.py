@@ -89,7 +89,7 @@ DEFAULT = "cascaded"
 
 def families() -> dict[str, Family]:
     """All families by name, in the order of the registry."""
-    found = {}
+    found: dict[str, Family] = {}
     for folder in FOLDERS:
         module = importlib.import_module(f"facehal.models.{folder}")
         found |= {family.name: family for family in module.FAMILIES}

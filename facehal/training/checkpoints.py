@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -14,33 +16,39 @@ from facehal.errors import TrainingError
 KEEP = 2  # checkpoints of a run that stay on disk
 
 
-def _variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """All variables of a model and its optimizer by a name that says place and meaning."""
-    found = [("model", v) for v in model.variables]
-    found += [("optimizer", v) for v in model.optimizer.variables]
+class Stored(Protocol):
+    """What has variables to keep: :class:`facehal.training.phases.Trainer`."""
+
+    groups: dict[str, list[keras.Variable]]
+
+
+def _variables(model: Stored) -> dict[str, keras.Variable]:
+    """All variables by a name that says place and meaning."""
+    found = [(kind, v) for kind, variables in model.groups.items() for v in variables]
     return {f"{index:05d}:{kind}:{v.path}": v for index, (kind, v) in enumerate(found)}
 
 
-def save(model: keras.Model, folder: Path, step: int, state: dict) -> Path:
+class NotFinite(Exception):
+    """A value that is to be stored is no number; ``str()`` names its variable."""
+
+
+def save(model: Stored, folder: Path, step: int, state: dict[str, Any]) -> Path:
     """Writes ``folder/step_N.npz`` and removes all but the newest two.
 
     Args:
-        model: every variable of it and of its optimizer (moving averages too) is stored.
+        model: every variable in its groups is stored: networks, optimizers, moving average.
         state: further JSON-able values: configuration, stage, partial sums.
 
     Raises:
-        TrainingError: the file cannot be written (disk full, no permission), or a value is not
-            finite: the older checkpoints stay.
+        TrainingError: the file cannot be written (disk full, no permission).
+        NotFinite: a value is not finite: the older checkpoints stay.
     """
     path = folder / f"step_{step:08d}.npz"
     temporary = path.with_suffix(".tmp")
     arrays = {name: variable.numpy() for name, variable in _variables(model).items()}
     broken = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if broken:
-        raise TrainingError(
-            f"step {step}: {broken[0].split(':', 1)[1]} is not finite; the last good checkpoint "
-            f"is {latest(folder) or 'none'}. Start a new run with lower learning rates"
-        )
+        raise NotFinite(broken[0].split(":", 2)[2])
     meta = np.frombuffer(json.dumps({**state, "step": step}).encode(), np.uint8)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,7 +75,7 @@ def latest(folder: Path) -> Path | None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path):
+def _opened(path: Path) -> Iterator[Any]:
     """The stored arrays by name; whatever is wrong with the file is a TrainingError."""
     try:
         with np.load(path, allow_pickle=False) as stored:
@@ -78,24 +86,25 @@ def _opened(path: Path):
         ) from None
 
 
-def read_state(path: Path) -> dict:
+def read_state(path: Path) -> dict[str, Any]:
     """The state alone, to build the networks that the checkpoint belongs to.
 
     Raises:
         TrainingError: unreadable.
     """
     with _opened(path) as stored:
-        return json.loads(stored["meta"].tobytes())
+        state: dict[str, Any] = json.loads(stored["meta"].tobytes())
+    return state
 
 
-def restore(model: keras.Model, path: Path) -> dict:
+def restore(model: Stored, path: Path) -> dict[str, Any]:
     """Puts every variable back and returns the state that was stored with them.
 
     Raises:
         TrainingError: unreadable, or of other networks than ``model``.
     """
     with _opened(path) as stored:
-        state = json.loads(stored["meta"].tobytes())
+        state: dict[str, Any] = json.loads(stored["meta"].tobytes())
         arrays = {name: stored[name] for name in stored.files if name != "meta"}
     variables = _variables(model)
     shapes = {name.split(":")[0]: tuple(value.shape) for name, value in arrays.items()}

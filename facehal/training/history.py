@@ -1,15 +1,24 @@
 """What history.csv of a run says: the losses of every epoch, and whether they warn of something."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from facehal.config import Config, TrainingConfig
+from facehal.config import TrainingConfig
 from facehal.errors import TrainingError
 
-Row = dict[str, float]
-"""One epoch: ``epoch``, ``step``, ``seconds`` and the mean of every loss (``128/pixel``); what an
-epoch does not have (the other stages' losses, in a growing network) is left out."""
+
+class Row(dict[str, float]):
+    """One epoch: ``epoch``, ``step``, ``seconds`` and the mean of every loss (``128/pixel``).
+
+    What an epoch does not have (the other stages' losses, in a growing network) is left out.
+
+    Attributes:
+        stage: name of the stage; empty where the run has but one.
+    """
+
+    stage: str = ""
 
 
 def read_history(folder: Path) -> list[Row]:
@@ -21,10 +30,7 @@ def read_history(folder: Path) -> list[Row]:
     path = folder / "history.csv"
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            rows = [
-                {name: float(value) for name, value in row.items() if value != ""}
-                for row in csv.DictReader(file)
-            ]
+            rows = [_row(row) for row in csv.DictReader(file)]
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -36,22 +42,30 @@ def read_history(folder: Path) -> list[Row]:
     return rows
 
 
-def total_epochs(config: Config, rows: list[Row]) -> int:
-    """Epochs of the whole schedule, all stages of a growing network together.
+def _row(values: dict[str, str]) -> Row:
+    row = Row({n: float(v) for n, v in values.items() if v != "" and n != "stage"})
+    row.stage = values.get("stage", "")
+    return row
 
-    A stage that is over counts as long as it was, even if ``epochs_per_stage`` has changed since.
+
+def total_epochs(stages: Sequence[tuple[str, int]], rows: list[Row]) -> int:
+    """Epochs of the whole schedule, all stages together.
+
+    A stage that is over counts as long as it was, even if its length has changed since.
+
+    Args:
+        stages: name and epochs of each.
+        rows: of the run so far.
     """
-    if config.model != "progan":
-        return config.training.epochs
-    stages = [int(row["stage"]) for row in rows]
-    over = [stage for stage in stages if stage != stages[-1]]
-    left = len(config.network.resolutions) - len(set(over))
-    return len(over) + left * config.training.epochs_per_stage
+    over = [row for row in rows if row.stage != rows[-1].stage] if rows else []
+    done = {row.stage for row in over}
+    return len(over) + sum(epochs for name, epochs in stages if name not in done)
 
 
 def resolutions(rows: list[Row]) -> list[int]:
     """The blocks that the rows have losses of, smallest first."""
-    return sorted({int(name.split("/")[0]) for row in rows for name in row if "/" in name})
+    found = {name.split("/")[0] for row in rows for name in row if "/" in name}
+    return sorted(int(name) for name in found if name.isdigit())
 
 
 @dataclass(frozen=True)

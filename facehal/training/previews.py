@@ -1,4 +1,4 @@
-"""The folder of preview grids: their names, which of them stay, and the epoch study."""
+"""Preview grids: how they are drawn, their names, which of them stay, and the epoch study."""
 
 import re
 from pathlib import Path
@@ -6,13 +6,36 @@ from pathlib import Path
 import numpy as np
 
 from facehal.errors import ImageError, TrainingError
-from facehal.images import contact_sheet, read_image, sheet_cells, write_png
+from facehal.images import contact_sheet, read_image, sheet_cells, to_float, write_png
+from facehal.models.base import PictureModel
 from facehal.training.history import Row
 
 KEEP_EPOCHS = 50  # grids of whole epochs that stay, evenly spaced, besides the newest
 KEEP_STEPS = 2  # grids from the middle of an epoch that stay
 COLUMNS = 5  # epochs in the study: 10, 20, 30, 40, 50 of the paper's schedule
 SMALLEST = 64  # side of a picture in the study, so that the headings can be read
+
+
+class Preview:
+    """The same faces drawn again and again: input | every resolution | target, a row per face.
+
+    Args:
+        faces: (n, S, S, 3) uint8.
+        masks: (n, S, S) uint8, 1 = face.
+    """
+
+    def __init__(self, faces: np.ndarray, masks: np.ndarray):
+        self.targets = to_float(faces)
+        self.masks = masks.astype("float32")[..., None]
+        self.masked = self.targets * self.masks
+
+    def write(self, network: PictureModel, path: Path) -> None:
+        """Hallucinates and writes the grid as PNG."""
+        outputs = network.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
+        sizes = [str(size) for size in network.resolutions]  # JAX sorts them as text
+        columns = [self.masked, *(outputs[size] for size in sizes), self.targets]
+        rows = [[column[index] for column in columns] for index in range(len(self.targets))]
+        write_png(path, contact_sheet(rows, labels=["face mask", *sizes, "original"]))
 
 
 def preview_path(folder: Path, step: int, steps_per_epoch: int) -> Path:
@@ -117,8 +140,13 @@ def write_epoch_study(path: Path, folder: Path, rows: list[Row], side: int) -> l
         [sheets[-1][face][0], *(sheet[face][-2] for sheet in sheets), sheets[-1][face][-1]]
         for face in range(faces)
     ]
-    stages = {int(row["epoch"]): int(row["stage"]) for row in rows if "stage" in row}
-    labels = [f"epoch {n}" + (f" ({stages[n]} px)" if n in stages else "") for n in shown]
+    stages = {int(row["epoch"]): row.stage for row in rows if row.stage}
+    labels = [f"epoch {n}" + (f" ({_named(stages[n])})" if n in stages else "") for n in shown]
     labels = ["face mask", *labels, "original"]
     write_png(path, contact_sheet(study, labels=labels, cell=max(side, SMALLEST)))
     return shown
+
+
+def _named(stage: str) -> str:
+    """A stage in a heading: one that is named by a resolution with its unit."""
+    return f"{stage} px" if stage.isdigit() else stage

@@ -5,7 +5,6 @@ goes on, after it, or on another machine.
 """
 
 import base64
-import dataclasses
 import html
 import json
 import time
@@ -13,28 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from facehal.config import Config, LossConfig, load_config
+from facehal.config import TrainingConfig
 from facehal.errors import TrainingError
 from facehal.files import write_text
 from facehal.training import curves, history, previews
 from facehal.training.curves import Line, chart
 from facehal.training.history import Row
 
-# Terms of equation 6 with the name of their weight, in the order and colours of the page.
-TERMS = (
-    ("pixel", None, "c0"),
-    ("perceptual", "perceptual", "c1"),
-    ("adversarial", "adversarial", "c2"),
-    ("identity", "identity", "c3"),
-    ("total_variation", "total_variation", "c5"),
-)
 FILES = (
     ("model.keras", "the newest model: facehal.load, facehal hallucinate --model, Keras itself"),
-    ("stages/", "the model of every finished stage of a ProGAN"),
+    ("stages/", "the model of every finished stage, where there are several"),
     ("config.yaml", "the whole configuration; train --config takes it"),
     ("environment.json", "command, data, versions, device, git state; earlier starts of the run"),
+    ("page.json", "what this page says of the kind of model: titles, charts, what differs"),
     ("history.csv", "a row per epoch: seconds and the mean of every loss, unweighted"),
     ("previews/", "the same faces after every epoch: mask, every resolution, original"),
     ("epochs.png", "the same faces after evenly spaced epochs, beside mask and original"),
@@ -91,7 +81,6 @@ def write_report(folder: str | Path) -> Report:
 
     Raises:
         TrainingError: not a run folder, a file in it is damaged, or the page cannot be written.
-        ConfigError: its ``config.yaml`` is damaged.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -99,29 +88,28 @@ def write_report(folder: str | Path) -> Report:
             f"{folder}: not a run folder (no config.yaml in it); name the folder given to "
             "train --out"
         )
-    config = load_config(folder / "config.yaml")
+    about = read_page(folder)
     rows = history.read_history(folder)
     grids = folder / "previews"
-    side = config.network.resolutions[-1]
-    shown = previews.write_epoch_study(folder / "epochs.png", grids, rows, side)
-    warnings = [str(one) for one in history.collapses(rows, config.training)]
+    shown = previews.write_epoch_study(folder / "epochs.png", grids, rows, about["side"])
+    warnings = [str(one) for one in history.collapses(rows, TrainingConfig(**about["collapse"]))]
     newest = previews.newest(grids, rows)
     name = html.escape(folder.resolve().name)
     parts = [
-        f"<h1>{name}</h1><p>{_status(config, rows)}</p>",
+        f"<h1>{name}</h1><p>{_status(about, rows)}</p>",
         *(f'<p class="alarm"><b>Warning.</b> {html.escape(one)}</p>' for one in warnings),
         "<h2>Run</h2>",
-        _table(_about(folder, config, rows)),
+        _table(_about(folder, rows)),
         "<h2>Newest preview</h2>",
         _picture(newest[1], f"after {newest[0]}; the same faces every time") if newest
-        else _soft(_no_previews(config)),
+        else _soft(_no_previews(about)),
         "<h2>Epochs</h2>",
         _picture(folder / "epochs.png", "the same faces, later and later in training") if shown
-        else _soft("no epoch with a preview is finished yet" if newest else _no_previews(config)),
+        else _soft("no epoch with a preview is finished yet" if newest else _no_previews(about)),
         "<h2>Losses</h2>",
-        *_charts(config, rows),
+        *_charts(about, rows),
         "<h2>Configuration</h2>",
-        *_configuration(config),
+        *_configuration(folder, about),
         "<h2>Files</h2>",
         _table([(file, what) for file, what in FILES if (folder / file).exists()], code=True),
     ]  # fmt: skip
@@ -141,8 +129,8 @@ def _soft(text: str) -> str:
     return f'<p class="soft">{html.escape(text)}</p>'
 
 
-def _no_previews(config: Config) -> str:
-    if config.training.preview_faces == 0:
+def _no_previews(about: dict[str, Any]) -> str:
+    if about["preview_faces"] == 0:
         return "none: preview_faces is 0 in the configuration"
     return "none yet: the first is drawn with the first checkpoint"
 
@@ -165,19 +153,17 @@ def _table(rows: list[tuple[str, str]], *, code: bool = False) -> str:
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
-def _status(config: Config, rows: list[Row]) -> str:
+def _status(about: dict[str, Any], rows: list[Row]) -> str:
     """How far the run is, for the top of the page."""
-    total = history.total_epochs(config, rows)
+    total = history.total_epochs(about["stages"], rows)
     done = int(rows[-1]["epoch"]) if rows else 0
-    model = {"cascaded": "Cascade", "progan": "ProGAN"}[config.model]
-    text = f"{model}, size {config.size}, blocks {config.network.resolutions[0]} to "
-    text += f"{config.network.resolutions[-1]}. "
+    text = f"{about['title']}. "
     if done >= total:
         text += f"Finished: {done} of {total} epochs."
     else:
         text += f"{done} of {total} epochs."
-        if rows and "stage" in rows[-1]:
-            text += f" Last stage trained: {rows[-1]['stage']:g}×{rows[-1]['stage']:g}."
+        if rows and (stage := rows[-1].stage):
+            text += f" Last stage trained: {f'{stage}×{stage}' if stage.isdigit() else stage}."
     return f'{html.escape(text)} <span class="soft">Page of {_now()}.</span>'
 
 
@@ -193,7 +179,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
-def _about(folder: Path, config: Config, rows: list[Row]) -> list[tuple[str, str]]:
+def _about(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
     """Command, data, time and versions."""
     path = folder / "environment.json"
     try:
@@ -219,26 +205,23 @@ def _about(folder: Path, config: Config, rows: list[Row]) -> list[tuple[str, str
     return shown
 
 
-def _charts(config: Config, rows: list[Row]) -> list[str]:
-    """For every block: what each term adds to the generator's loss; its discriminator."""
+def _charts(about: dict[str, Any], rows: list[Row]) -> list[str]:
+    """The figures of the family, and those of held-out faces, under the family's headings."""
     if not rows:
         return [_soft("the first epoch is not finished yet")]
     text = (
-        "Means over each epoch. Generator: every term times its weight, and their sum, equation 6; "
-        "a term far below the others has only its last value in the key. "
-        "Discriminator: 0 is a perfect one, from which the generator learns nothing; "
-        f"{config.loss.label_smoothing:g} is the target for real pictures. "
+        f"Means over each epoch. {about['explanation']} "
         "Held-out faces (--validation), at the end of each epoch: terms without their weights, of "
         "the model that is saved."
     )
     parts = [_soft(text)]
-    for size in history.resolutions(rows):
-        figures = [_generator_chart(config.loss, rows, size)]
-        if any(f"{size}/discriminator" in row for row in rows):
-            figures += _discriminator_charts(config, rows, size)
+    for heading, figures in about["charts"].items():
+        drawn = [_chart(one, rows) for one in figures]
+        size = heading.split("×")[0]
         if any(f"{size}/validation_pixel" in row for row in rows):
-            figures += _validation_charts(rows, size)
-        parts.append(f'<h3>{size}×{size}</h3><div class="charts">{"".join(figures)}</div>')
+            drawn += _validation_charts(rows, size)
+        if any(drawn):
+            parts.append(f'<h3>{heading}</h3><div class="charts">{"".join(drawn)}</div>')
     return parts
 
 
@@ -246,34 +229,26 @@ def _points(rows: list[Row], name: str, factor: float = 1.0) -> list[tuple[float
     return [(row["epoch"], row[name] * factor) for row in rows if name in row]
 
 
-def _generator_chart(loss: LossConfig, rows: list[Row], size: int) -> str:
-    lines = []
-    for term, weight, colour in TERMS:
-        factor = getattr(loss, weight) if weight else 1.0
-        points = _points(rows, f"{size}/{term}", factor)
-        if points:
-            lines.append(Line(term.replace("_", " "), points, colour))
-    lines.append(Line("sum", _points(rows, f"{size}/generator")))
-    return chart("Generator", lines, log=True)
-
-
-def _discriminator_charts(config: Config, rows: list[Row], size: int) -> list[str]:
-    loss = Line("loss", _points(rows, f"{size}/discriminator"), "c4")
-    bound = config.training.collapse_bound
-    real, fake = (_points(rows, f"{size}/{name}_probability") for name in ("real", "fake"))
-    return [
-        chart(
-            "Discriminator", [loss], log=True, bound=(bound, "collapse_bound") if bound else None
-        ),
-        chart(
-            "Its probability of “real”",
-            [Line("real pictures", real, "c3"), Line("hallucinated", fake, "c2")],
-            limits=(0.0, 1.0),
-        ),
+def _chart(one: dict[str, Any], rows: list[Row]) -> str:
+    """One figure of the family; empty where no epoch has any of its columns."""
+    lines = [
+        Line(line["name"], points, line["colour"])
+        for line in one["lines"]
+        if (points := _points(rows, line["column"], line["factor"]))
     ]
+    if not lines:
+        return ""
+    limits, bound = one["limits"], one["bound"]
+    return chart(
+        one["title"],
+        lines,
+        log=one["log"],
+        limits=(limits[0], limits[1]) if limits else None,
+        bound=(bound[0], bound[1]) if bound else None,
+    )
 
 
-def _validation_charts(rows: list[Row], size: int) -> list[str]:
+def _validation_charts(rows: list[Row], size: str) -> list[str]:
     """Pixel and perceptual term, and SSIM, of faces that are not trained on."""
     terms = (("pixel", "c0"), ("perceptual", "c1"))
     lines = [
@@ -286,14 +261,13 @@ def _validation_charts(rows: list[Row], size: int) -> list[str]:
     return figures
 
 
-def _configuration(config: Config) -> list[str]:
-    """What differs from the paper's numbers, then everything."""
-    ours, paper = _flat(config), _flat(Config())
-    rows = [(name, value, paper[name]) for name, value in ours.items() if value != paper[name]]
-    everything = html.escape(yaml.safe_dump(config.to_dict(), sort_keys=False))
+def _configuration(folder: Path, about: dict[str, Any]) -> list[str]:
+    """What differs from the published numbers, then everything."""
+    everything = html.escape((folder / "config.yaml").read_text(encoding="utf-8"))
     whole = f"<details><summary>All of config.yaml</summary><pre>{everything}</pre></details>"
+    rows = about["differs"]
     if not rows:
-        return [_soft("exactly the paper's (the defaults of facehal.config)"), whole]
+        return [_soft("exactly the published one (the defaults of its family)"), whole]
     lines = "".join(
         f"<tr><th>{name}</th><td>{html.escape(ours)}</td><td>{html.escape(default)}</td></tr>"
         for name, ours, default in rows
@@ -302,18 +276,20 @@ def _configuration(config: Config) -> list[str]:
     return [f'<div class="wide"><table>{head}{lines}</table></div>', whole]
 
 
-def _flat(config: Config) -> dict[str, str]:
-    """Every setting as ``section.name``."""
-    flat = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            for inner in dataclasses.fields(value):
-                flat[f"{field.name}.{inner.name}"] = _text(getattr(value, inner.name))
-        else:
-            flat[field.name] = _text(value)
-    return flat
+def read_page(folder: Path) -> dict[str, Any]:
+    """What training wrote about its family (:func:`facehal.training.folder.page_of`).
 
-
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    Raises:
+        TrainingError: it is missing (a run of an earlier version) or damaged.
+    """
+    path = folder / "page.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{path}: cannot be read ({error}); train --resume writes it anew"
+        ) from None
+    wanted = {"title", "stages", "charts", "explanation", "side", "collapse", "differs"}
+    if not isinstance(found, dict) or not {*wanted, "preview_faces"} <= set(found):
+        raise TrainingError(f"{path}: not one that training wrote; train --resume writes it anew")
+    return found

@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from keras import ops
 
-from facehal.config import Config
-from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
+from facehal.data.faceset import FaceSet, check_side, shrunk
 from facehal.errors import TrainingError
 from facehal.images import to_float
 from facehal.layers.pyramid import pyramid
 from facehal.losses.terms import PIXEL_TERMS
 from facehal.metrics.lpips import lpips
 from facehal.metrics.ssim import WINDOW, ssim
-from facehal.models.base import BlockModel
+from facehal.models.base import PictureModel
+from facehal.models.task import PictureMeasures
 
 FACES = 512  # at most, evenly spaced over the folder: a few seconds of every epoch
 BATCH = 32
@@ -29,7 +29,7 @@ class Validation:
 
     Args:
         data: a folder that ``preprocess`` wrote; at most ``FACES`` of its faces are used.
-        config: of the run.
+        measures: which; the largest of its resolutions is the faces'.
         trained: ``source_sha256`` of the photos that are trained on.
 
     Raises:
@@ -37,43 +37,53 @@ class Validation:
         TrainingError: photos among them are trained on.
     """
 
-    def __init__(self, data: str | Path, config: Config, trained: Iterable[str]):
-        frame = usable(read_manifest(data))
-        both = frame["source_sha256"].isin(set(trained))
-        if both.any():
+    def __init__(self, data: str | Path, measures: PictureMeasures, trained: Iterable[str]):
+        found = FaceSet.open(data)
+        known = set(trained)
+        both = [index for index, sha in enumerate(found.frame["source_sha256"]) if sha in known]
+        if both:
             raise TrainingError(
-                f"{data}: {both.sum()} of these {len(frame)} photos are trained on "
-                f"({frame['file'][both.idxmax()]}); validate on others, of other people"
+                f"{data}: {len(both)} of these {len(found)} photos are trained on "
+                f"({found.frame['file'][both[0]]}); validate on others, of other people"
             )
-        chosen = np.linspace(0, len(frame) - 1, min(FACES, len(frame))).astype(int)
-        faces, masks = load_rows(data, frame.iloc[chosen])
-        faces, masks = shrunk(faces, masks, config.network.resolutions[-1])
+        side = measures.resolutions[-1]
+        check_side(found.side, side)
+        chosen = np.linspace(0, len(found) - 1, min(FACES, len(found))).astype(int)
+        faces, masks = shrunk(*found.read(chosen), side)
         self.targets, self.masks = to_float(faces), masks.astype("float32")
-        self.loss = config.loss
+        self.measures = measures
+
+    def _perceptual_at(self, resolution: int) -> bool:
+        return bool(self.measures.lpips_version) and resolution >= self.measures.lpips_from
 
     def names(self, resolution: int) -> tuple[str, ...]:
         """What is measured of a resolution, as columns of ``history.csv`` without it."""
         names = ["validation_pixel"]
-        if self.loss.perceptual_at(resolution):
+        if self._perceptual_at(resolution):
             names.append("validation_perceptual")
         if resolution >= WINDOW:
             names.append("validation_ssim")
         return tuple(names)
 
-    def measure(self, network: BlockModel) -> dict[str, float]:
+    @property
+    def columns(self) -> list[str]:
+        """All of them, of every resolution."""
+        return [f"{size}/{n}" for size in self.measures.resolutions for n in self.names(size)]
+
+    def measure(self, network: PictureModel) -> dict[str, float]:
         """Means over the faces, ``{"128/validation_pixel": …}``, of each block that there is."""
         found: dict[str, float] = {}
         for size, (targets, outputs) in self._pictures(network).items():
-            values = [PIXEL_TERMS[self.loss.pixel](targets, outputs)]
-            if self.loss.perceptual_at(size):
-                values.append(lpips(targets, outputs, self.loss.lpips_version).mean())
+            values = [PIXEL_TERMS[self.measures.pixel](targets, outputs)]
+            if self._perceptual_at(size):
+                values.append(lpips(targets, outputs, self.measures.lpips_version).mean())
             if size >= WINDOW:
                 values.append(ssim(targets, outputs).mean())
             names = self.names(size)
             found |= {f"{size}/{n}": float(v) for n, v in zip(names, values, strict=True)}
         return found
 
-    def _pictures(self, network: BlockModel) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def _pictures(self, network: PictureModel) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Originals and hallucinated pictures of every resolution."""
         sizes = tuple(network.resolutions)
         parts: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {size: [] for size in sizes}

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from facehal.config import from_dict, load_config
 from facehal.errors import ConfigError, DataError, FacehalError, TrainingError
 from facehal.evaluation import ablations
 from facehal.evaluation.ablations import ablate, difference, train_variant, variants
 from facehal.evaluation.systems import Faces, as_written, of_model
 from facehal.images import read_image, to_float
+from facehal.models import from_dict, load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 LIMIT = 18  # three steps an epoch

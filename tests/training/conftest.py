@@ -18,7 +18,7 @@ LIMIT_S = 900
 
 SCRIPT = """
 import sys
-from facehal.config import load_config
+from facehal.models import load_config
 from facehal.training.run import Run
 config, data, folder, *resume = sys.argv[1:]
 Run(load_config(config), data, folder, limit=18, progress=False, resume=bool(resume)).fit()

@@ -1,7 +1,8 @@
 import pytest
 
-from facehal.config import TrainingConfig, from_dict
+from facehal.config import TrainingConfig
 from facehal.errors import TrainingError
+from facehal.models import from_dict
 from facehal.training.history import collapses, read_history, resolutions, total_epochs
 
 WATCH = TrainingConfig(collapse_bound=0.02, collapse_epochs=3, collapse_steps=500)

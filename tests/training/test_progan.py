@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 import facehal
-from facehal.config import from_dict, load_config, replace_training
 from facehal.errors import TrainingError
+from facehal.models import from_dict, load_config
 from facehal.models.cascade.progan import OUTER, ProGAN, grow
 from facehal.training import checkpoints
 from facehal.training.run import Run
@@ -133,7 +133,7 @@ def test_the_second_stage_starts_from_what_was_saved(config, sample_data, tmp_pa
 
 def test_stopped_by_the_clock_in_every_stage(config, sample_data, tmp_path, rows_of):
     """No minutes: one stretch a time, also across the border between the stages."""
-    short = replace_training(config, epochs_per_stage=1, checkpoint_steps=PER_EPOCH)
+    short = config.replace_training(epochs_per_stage=1, checkpoint_steps=PER_EPOCH)
     reached = []
     for _ in range(3):
         run = Run(
@@ -180,7 +180,7 @@ def test_the_full_growth_hallucinates_from_128(sample_faces, tmp_path):
 
 
 def test_other_epochs_may_be_asked_for_other_models_not(copy, config, sample_data):
-    longer = replace_training(config, epochs_per_stage=5)
+    longer = config.replace_training(epochs_per_stage=5)
     run = Run(longer, sample_data, copy, limit=LIMIT, resume=True, progress=False)
     # The first stage is over and stays as it was; the second gets one epoch more.
     assert (run.stage_start, run.total_steps) == (PER_STAGE, 2 * PER_STAGE + PER_EPOCH)
@@ -197,7 +197,7 @@ def test_kill_and_resume_in_every_stage(
     as a run that nobody killed."""
     folder, whole = tmp_path / "killed", tmp_path / "whole"
     # Long enough that a kill finds the stage under way, on any machine.
-    long = replace_training(config, epochs_per_stage=8)
+    long = config.replace_training(epochs_per_stage=8)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(long.to_dict()))
     killed = []
     for stage in range(2):

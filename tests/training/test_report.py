@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from facehal import cli
-from facehal.config import Config, from_dict
 from facehal.errors import ConfigError, FacehalError, TrainingError
 from facehal.images import contact_sheet, write_png
+from facehal.models import from_dict
+from facehal.models.cascade.config import CascadeConfig
 from facehal.training.report import duration, write_report
 
 VOID = {"meta", "img", "circle", "path", "polyline"}
@@ -47,7 +48,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def made(folder, config: Config, epochs: int, previews: bool = True):
+def made(folder, config: CascadeConfig, epochs: int, previews: bool = True):
     """A run folder after so many epochs."""
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
@@ -171,7 +172,7 @@ def test_command(tmp_path, monkeypatch, capsys):
 
 def test_help_of_training_is_up_to_date():
     """It names the schedule's defaults and what lands in the run folder."""
-    training = Config().training
+    training = CascadeConfig().training
     for words in (
         *(f"{training.epochs} epochs", f"{training.epochs_per_stage} for every stage"),
         *(f"batch {training.batch_size}", f"every {training.checkpoint_steps} steps"),

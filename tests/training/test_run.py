@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import yaml
 
-from facehal.config import from_dict, load_config, replace_training
 from facehal.errors import ConfigError, DataError, TrainingError
 from facehal.images import read_image
+from facehal.models import from_dict, load_config
 from facehal.training import checkpoints
 from facehal.training.previews import KEEP_STEPS
 from facehal.training.run import Run
@@ -175,7 +175,7 @@ def test_killed_before_the_first_checkpoint(config, finished, sample_data, tmp_p
 def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     """Only epochs and warnings may change; after the minutes everything is written; a weight that
     is not a number stops the run, and the last good checkpoint is named and stays."""
-    longer = replace_training(config, epochs=10, collapse_bound=0.0)
+    longer = config.replace_training(epochs=10, collapse_bound=0.0)
     run = Run(longer, sample_data, copy, limit=LIMIT, resume=True, progress=False, max_minutes=0)
     run.fit()
     last = copy / "checkpoints" / "step_00000026.npz"
@@ -254,7 +254,7 @@ def test_somebody_trained_meanwhile(copy, config, sample_data, monkeypatch):
 def test_another_configuration(copy, config, sample_data):
     before = (copy / "config.yaml").read_bytes()
     with pytest.raises(TrainingError, match=r"another configuration.*config\.yaml"):
-        Run(replace_training(config, seed=6), sample_data, copy, limit=LIMIT, resume=True)
+        Run(config.replace_training(seed=6), sample_data, copy, limit=LIMIT, resume=True)
     assert (copy / "config.yaml").read_bytes() == before
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from facehal.config import from_dict
 from facehal.data.faceset import load_faces, shrunk
 from facehal.errors import TrainingError
 from facehal.images import to_float
 from facehal.layers.pyramid import pyramid
 from facehal.metrics.lpips import lpips
+from facehal.models import from_dict
 from facehal.models.cascade.cascade import Cascade
 from facehal.training import validation as module
 from facehal.training.report import write_report

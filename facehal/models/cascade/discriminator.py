@@ -35,7 +35,9 @@ class Discriminator(keras.Model):
         x = inputs
         for index, filters in enumerate(CASIA_NET):
             name = f"conv{index // 2 + 1}{index % 2 + 1}"
-            pooled_here = index % 2 == 1 and index < len(CASIA_NET) - 1
+            # On a map of one pixel a stride has nothing to skip, and the output is the same without
+            # it. With it oneDNN leaves parts of the kernel's gradient unwritten in bfloat16.
+            pooled_here = index % 2 == 1 and index < len(CASIA_NET) - 1 and x.shape[1] > 1
             x = convolution(
                 max(1, round(filters * width)),
                 name,

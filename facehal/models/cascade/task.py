@@ -118,8 +118,8 @@ class GanSystem(System):
             losses = self.objective(
                 targets[size],
                 outputs[size],
-                discriminator=network and partial(network, training=True),
-                detached_discriminator=network and detached(network),
+                discriminator=None if network is None else partial(network.__call__, training=True),
+                detached_discriminator=None if network is None else detached(network),
                 step=step,
             )
             total += losses.generator + losses.discriminator
@@ -166,9 +166,9 @@ class _GanTask(Task):
         return Page(
             title=f"{self.title}, size {config.size}, blocks {sizes[0]} to {sizes[-1]}",
             charts={f"{size}×{size}": self._charts(size) for size in sizes},
-            explanation="Generator: every term times its weight, and their sum, equation 6; a term "
-            "far below the others has only its last value in the key. Discriminator: 0 is a perfect "
-            "one, from which the generator learns nothing; "
+            explanation="Generator: every term times its weight, and their sum, equation 6; a "
+            "term far below the others has only its last value in the key. Discriminator: 0 is a "
+            "perfect one, from which the generator learns nothing; "
             f"{config.loss.label_smoothing:g} is the target for real pictures.",
             side=sizes[-1],
         )

@@ -2,15 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from facehal.config import NetworkConfig, TrainingConfig
-from facehal.models.base import (
-    LossReport,
-    build_discriminator,
-    build_generator,
-    build_optimizer,
-    detached,
-    precision,
-)
+from facehal.models.base import detached, precision
+from facehal.models.cascade.blocks import build_discriminator, build_generator
+from facehal.models.cascade.config import NetworkConfig
 
 pytestmark = pytest.mark.core
 
@@ -50,37 +44,3 @@ def test_detached_gives_the_same_and_updates_nothing():
     detached(network)(x)
     for value, variable in zip(state, network.non_trainable_variables, strict=True):
         np.testing.assert_array_equal(value, variable.numpy())
-
-
-def test_optimizer():
-    optimizer = build_optimizer(TrainingConfig())
-    assert float(optimizer.learning_rate.numpy()) == pytest.approx(1e-4)
-    assert (optimizer.beta_1, optimizer.beta_2, optimizer.discriminator_ratio) == (0.5, 0.999, 2.0)
-    assert not optimizer.use_ema
-    averaged = build_optimizer(TrainingConfig(moving_average=0.998))
-    assert averaged.use_ema and averaged.ema_momentum == 0.998
-    same = type(optimizer).from_config(averaged.get_config())
-    assert same.discriminator_ratio == 2.0 and same.ema_momentum == 0.998
-
-
-def test_rates():
-    """Adam's first step is the rate times the gradient's sign, whatever its size."""
-    generator, discriminator = keras.Variable(np.zeros(2)), keras.Variable(np.zeros(2))
-    optimizer = build_optimizer(TrainingConfig(generator_rate=1e-3, discriminator_rate=3e-3))
-    optimizer.build_for([generator], [discriminator], [discriminator, generator])
-    gradient = keras.ops.convert_to_tensor(np.array([5.0, -0.1], "float32"))
-    optimizer.apply([gradient, gradient], [discriminator, generator])
-    np.testing.assert_allclose(generator.numpy(), [-1e-3, 1e-3], rtol=1e-4)
-    np.testing.assert_allclose(discriminator.numpy(), [-3e-3, 3e-3], rtol=1e-4)
-
-
-def test_report():
-    report = LossReport(("a", "b"))
-    assert {k: float(v) for k, v in report.result().items()} == {"a": 0, "b": 0}
-    report.update_state({"a": 1.0, "b": 4.0})
-    report.update_state({"b": 2.0, "a": 2.0})
-    assert {k: float(v) for k, v in report.result().items()} == {"a": 1.5, "b": 3}
-    report.reset_state()
-    assert float(report.result()["a"]) == 0
-    with pytest.raises(KeyError):
-        report.update_state({"a": 1.0})

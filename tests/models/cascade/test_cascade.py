@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from facehal.config import from_dict
-from facehal.data.pipeline import Pairs, Stretch
+from facehal.backend import resolve_jit
+from facehal.data.pipeline import Loaded, Pipeline
 from facehal.layers.pyramid import pyramid
 from facehal.losses import terms
-from facehal.models.cascade.cascade import Cascade, CascadeTrainer
-from facehal.training.phases import resolve_jit
+from facehal.models import from_dict, task_of
+from facehal.models.base import detached
+from facehal.models.cascade.cascade import Cascade
+from facehal.training.phases import Trainer
 
 BACKEND = keras.backend.backend()
 
@@ -61,27 +63,25 @@ def difference(rows, reference) -> float:
 @pytest.fixture(scope="module")
 def computed(_built, eight):
     """Gradients of all losses, ours and those of two separate passes, for all variables."""
-    model, start = _built
+    trainer, start = _built
     for variable, value in start:
         variable.assign(value)
-    batch = eight.batch(0)
-    ours = model.cascade.trainable_variables
-    theirs = [v for d in model.discriminators for v in d.trainable_variables]
+    batch, system = eight.batch(0), trainer.system
+    ours = system.model.trainable_variables
+    theirs = [v for d in system.discriminators for v in d.trainable_variables]
 
     def losses():
-        y = model(batch, training=True)
-        total = model.compute_loss(x=batch, y_pred=y)
+        total, _ = system.loss(batch, trainer.steps.value)
+        targets, outputs = system.pictures(batch, training=True)
         generator = discriminator = 0.0
         separate_generator = separate_discriminator = 0.0
-        for target, output, network in zip(
-            y["targets"], y["outputs"], model.discriminators, strict=True
-        ):
-            from facehal.models.base import detached
+        for network in system.discriminators:
+            target, output = targets[network.resolution], outputs[network.resolution]
 
             def live(pictures, network=network):
                 return network(pictures, training=True)
 
-            block = model.objective(target, output, live, detached(network))
+            block = system.objective(target, output, live, detached(network))
             generator += block.generator
             discriminator += block.discriminator
             # As a step with two tapes has it: the generator's loss through the live network.
@@ -155,7 +155,7 @@ def test_gradient_between_blocks(eight, end_to_end):
 
 @pytest.mark.core
 def test_outputs_keep_the_face(trainer, sample_faces):
-    cascade = trainer.cascade
+    cascade = trainer.system.model
     faces = sample_faces[0][:4, ::8, ::8].astype("float32") / 255
     masks = sample_faces[1][:4, ::8, ::8].astype("float32")[..., None]
     inputs = {"masked_faces": faces * masks, "masks": masks}
@@ -181,15 +181,16 @@ def test_outputs_do_not_depend_on_the_rest_of_the_picture(trainer, eight):
     """What is to be hallucinated is not known to the networks."""
     batch = eight.batch(0)
     hidden = batch["faces"] * batch["masks"][..., None]
-    a = trainer(batch, training=False)["outputs"]
-    b = trainer({"faces": hidden, "masks": batch["masks"]}, training=False)["outputs"]
-    for x, y in zip(a, b, strict=True):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+    _, a = trainer.system.pictures(batch)
+    _, b = trainer.system.pictures({"faces": hidden, "masks": batch["masks"]})
+    assert list(a) == [8, 16]
+    for size, x in a.items():
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(b[size]))
 
 
 @pytest.mark.core
 def test_cascade_round_trip(trainer, eight, tmp_path):
-    cascade = trainer.cascade
+    cascade = trainer.system.model
     batch = eight.batch(0)
     masks = batch["masks"].astype("float32")[..., None]
     inputs = {"masked_faces": batch["faces"] / np.float32(255) * masks, "masks": masks}
@@ -202,18 +203,14 @@ def test_cascade_round_trip(trainer, eight, tmp_path):
     assert loaded.count_params() == cascade.count_params() == 17_747 + 43_779 + 336
 
 
-def fit(trainer, pairs: Pairs, steps: int) -> list[dict[str, float]]:
+def fit(trainer: Trainer, batches: Pipeline, steps: int) -> list[dict[str, float]]:
     """The losses of each of these steps."""
-    found = []
-    for step in range(steps):
-        history = trainer.fit(Stretch(pairs, step, step + 1), shuffle=False, verbose=0).history
-        found.append({name: values[0] for name, values in history.items() if name != "loss"})
-    return found
+    return [trainer.fit([batches.batch(step)]) for step in range(steps)]
 
 
 def test_training(trainer, eight):
     """Ten steps on eight real faces lower every pixel loss; done again, they are the same."""
-    start = [v.numpy() for v in [*trainer.variables, *trainer.optimizer.variables]]
+    start = [v.numpy() for v in trainer.variables]
     losses = fit(trainer, eight, 10)
     names = [
         *("pixel", "adversarial", "total_variation", "generator"),
@@ -226,16 +223,14 @@ def test_training(trainer, eight):
         total = losses[0][f"{size}/pixel"] + 0.1 * losses[0][f"{size}/adversarial"]
         total += 1e-6 * losses[0][f"{size}/total_variation"]
         assert losses[0][f"{size}/generator"] == pytest.approx(total, rel=1e-5)
-    for variable, value in zip(
-        [*trainer.variables, *trainer.optimizer.variables], start, strict=True
-    ):
+    for variable, value in zip(trainer.variables, start, strict=True):
         variable.assign(value)
     assert fit(trainer, eight, 3) == losses[:3]
 
 
 def test_first_step_moves_each_network_by_its_rate(trainer, eight):
     """Adam's first step is the rate, for every weight with a gradient: 2e-3 and 4e-3."""
-    networks = [trainer.cascade, *trainer.discriminators]
+    networks = trainer.system.networks
     before = [[v.numpy() for v in n.trainable_variables] for n in networks]
     fit(trainer, eight, 1)
     for network, values, rate in zip(networks, before, [2e-3, 4e-3, 4e-3], strict=True):
@@ -246,12 +241,13 @@ def test_first_step_moves_each_network_by_its_rate(trainer, eight):
 def test_the_seed_decides(_built, tiny_config):
     _, start = _built
     keras.utils.set_random_seed(0)
-    again = CascadeTrainer(tiny_config)
+    again = Trainer(task_of(tiny_config).build(0, None, 0))
+    ours = again.system.model
     keras.utils.set_random_seed(1)
-    other = Cascade.from_config(again.cascade.get_config())
-    values = [v.numpy() for v in [*again.variables, *again.optimizer.variables]]
+    other = Cascade.from_config(ours.get_config())
+    values = [v.numpy() for v in again.variables]
     assert all(np.array_equal(a, b) for (_, a), b in zip(start, values, strict=True))
-    kernels = [m.generators[0].get_layer("entry").kernel.numpy() for m in (again.cascade, other)]
+    kernels = [m.generators[0].get_layer("entry").kernel.numpy() for m in (ours, other)]
     assert not np.array_equal(*kernels)
 
 
@@ -271,22 +267,25 @@ def test_bfloat16_and_moving_average(eight):
         }
     )
     keras.utils.set_random_seed(0)
-    trainer = CascadeTrainer(config)
-    averaged = Cascade.from_config(trainer.cascade.get_config())
-    assert trainer.cascade.generators[0].get_layer("entry").compute_dtype == "bfloat16"
-    assert {str(v.dtype) for v in trainer.cascade.variables} == {"float32"}
-    trainer.copy_averages_to(averaged)  # there are none yet: the weights
-    for a, b in zip(averaged.variables, trainer.cascade.variables, strict=True):
+    trainer = Trainer(task_of(config).build(0, None, 0))
+    averaged = Cascade.from_config(trainer.system.model.get_config())
+    assert trainer.system.model.generators[0].get_layer("entry").compute_dtype == "bfloat16"
+    assert {str(v.dtype) for v in trainer.system.model.variables} == {"float32"}
+    trainer.copy_average_to(averaged)  # there are none yet: the weights
+    for a, b in zip(averaged.variables, trainer.system.model.variables, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
 
-    small = Pairs(eight.faces[:, ::2, ::2], eight.masks[:, ::2, ::2], 8, mirror=False)
+    every = eight.batch(0)
+    halves = (every[name][:, ::2, ::2].copy() for name in ("faces", "masks"))
+    small = Pipeline(Loaded(*halves), 8, mirror=False)
     losses, history = [], []
     for _ in range(5):
         losses += fit(trainer, small, 1)
-        history.append([v.numpy() for v in trainer.cascade.trainable_variables])
+        history.append([v.numpy() for v in trainer.system.model.trainable_variables])
     assert losses[-1]["8/pixel"] < losses[0]["8/pixel"]
-    outputs = trainer(small.batch(0), training=False)["outputs"]
-    assert outputs[0].dtype == "float32" and np.isfinite(outputs[0]).all()
+    _, outputs = trainer.system.pictures(small.batch(0))
+    assert keras.backend.standardize_dtype(outputs[8].dtype) == "float32"
+    assert np.isfinite(np.asarray(outputs[8])).all()
 
     expected = history[0]
     for step, values in enumerate(history[1:], start=1):
@@ -294,14 +293,14 @@ def test_bfloat16_and_moving_average(eight):
         expected = [
             momentum * a + (1 - momentum) * b for a, b in zip(expected, values, strict=True)
         ]
-    trainer.copy_averages_to(averaged)
+    trainer.copy_average_to(averaged)
     for a, b in zip(averaged.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(a.numpy(), b, atol=1e-6)
     # Keras would overwrite the weights with the average whenever fit returns.
     last = np.concatenate([v.ravel() for v in history[-1]])
     assert np.abs(last - np.concatenate([v.ravel() for v in expected])).max() > 1e-3
     for a, b in zip(
-        averaged.non_trainable_variables, trainer.cascade.non_trainable_variables, strict=True
+        averaged.non_trainable_variables, trainer.system.model.non_trainable_variables, strict=True
     ):
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     masks = small.batch(0)["masks"].astype("float32")[..., None]
@@ -318,9 +317,9 @@ def test_jit():
 OTHER = """
 import sys, json
 import keras, numpy as np
-from facehal.config import from_dict
-from facehal.data.pipeline import Pairs, Stretch
-from facehal.models.cascade.cascade import CascadeTrainer
+from facehal.models import from_dict
+from facehal.models import task_of
+from facehal.training.phases import Trainer
 folder = sys.argv[1]
 with np.load(folder + "/state.npz") as state:
     state = dict(state)
@@ -329,16 +328,15 @@ masks = state["masks"].astype("float32")[..., None]
 outputs = loaded.predict_on_batch(
     {"masked_faces": state["faces"] / np.float32(255) * masks, "masks": masks}
 )
-trainer = CascadeTrainer(from_dict(json.loads(str(state["config"]))))
-variables = [*trainer.variables, *trainer.optimizer.variables]
-for index, variable in enumerate(variables):
+trainer = Trainer(task_of(from_dict(json.loads(str(state["config"])))).build(0, None, 0))
+for index, variable in enumerate(trainer.variables):
     assert variable.path == str(state[f"path{index}"]), variable.path
     variable.assign(state[f"value{index}"])
-pairs = Pairs(state["faces"], state["masks"], 8, mirror=False)
+batch = {"faces": state["faces"], "masks": state["masks"]}
 losses = []
 for step in range(3):
-    h = trainer.fit(Stretch(pairs, step, step + 1), shuffle=False, verbose=0).history
-    losses.append([h[name][0] for name in sorted(h) if name != "loss"])
+    found = trainer.fit([batch])
+    losses.append([found[name] for name in sorted(found)])
 np.savez(folder + "/other.npz", losses=losses, backend=keras.backend.backend(), **outputs)
 """
 
@@ -351,15 +349,15 @@ def test_both_backends_agree(trainer, eight, tiny_config, tmp_path, record_prope
         pytest.skip("needs JAX (extra: jax)")
     import json
 
-    trainer.cascade.save(tmp_path / "c.keras")
-    variables = [*trainer.variables, *trainer.optimizer.variables]
+    trainer.system.model.save(tmp_path / "c.keras")
+    batch = eight.batch(0)
     np.savez(
         tmp_path / "state.npz",
-        faces=eight.faces,
-        masks=eight.masks,
+        faces=batch["faces"],
+        masks=batch["masks"],
         config=json.dumps(tiny_config.to_dict()),
-        **{f"path{i}": v.path for i, v in enumerate(variables)},
-        **{f"value{i}": v.numpy() for i, v in enumerate(variables)},
+        **{f"path{i}": v.path for i, v in enumerate(trainer.variables)},
+        **{f"value{i}": v.numpy() for i, v in enumerate(trainer.variables)},
     )
     process = subprocess.Popen(
         [sys.executable, "-c", OTHER, str(tmp_path)],
@@ -368,9 +366,9 @@ def test_both_backends_agree(trainer, eight, tiny_config, tmp_path, record_prope
         stderr=subprocess.PIPE,
         text=True,
     )
-    masks = eight.masks.astype("float32")[..., None]
-    inputs = {"masked_faces": eight.faces / np.float32(255) * masks, "masks": masks}
-    outputs = trainer.cascade.predict_on_batch(inputs)
+    masks = batch["masks"].astype("float32")[..., None]
+    inputs = {"masked_faces": batch["faces"] / np.float32(255) * masks, "masks": masks}
+    outputs = trainer.system.model.predict_on_batch(inputs)
     ours = fit(trainer, eight, 3)
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-2000:]

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from facehal.config import SIZES, NetworkConfig
 from facehal.models.base import build_discriminator
+from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.discriminator import Discriminator
 
 RESOLUTIONS = (8, 16, 32, 64, 128)
@@ -19,7 +19,7 @@ PARAMETERS = {"paper": 1_760_449, "standard": 249_769, "compact": 111_793, "tiny
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_parameters_and_shapes(size, strides, monkeypatch):
     monkeypatch.setattr(keras.initializers, "HeNormal", keras.initializers.Zeros)  # quicker
-    config = NetworkConfig(**{**SIZES[size], "strides": strides})
+    config = NetworkConfig(**{**CascadeConfig.SIZES[size], "strides": strides})
     for resolution in RESOLUTIONS:
         network = build_discriminator(resolution, config)
         assert network.count_params() == PARAMETERS[size]

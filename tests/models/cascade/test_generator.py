@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from facehal.config import SIZES, NetworkConfig
 from facehal.models.base import build_generator
+from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.generator import Generator, channels_at
 
 RESOLUTIONS = (8, 16, 32, 64, 128)
@@ -19,7 +19,7 @@ PARAMETERS = {
 
 
 def network_config(size: str) -> NetworkConfig:
-    return NetworkConfig(**SIZES[size])
+    return NetworkConfig(**CascadeConfig.SIZES[size])
 
 
 def generator(size: str, resolution: int) -> Generator:

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from facehal.config import LossConfig
 from facehal.errors import WeightsError
+from facehal.models.cascade.config import LossConfig
 from facehal.models.cascade.objective import Objective, translated
 
 random = np.random.default_rng(0)

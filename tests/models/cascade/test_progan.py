@@ -1,16 +1,18 @@
 """Growth: what comes along from the smaller block, what is new; the stage trains all of it."""
 
 import logging
+from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
 
-from facehal.data.pipeline import Stretch
 from facehal.layers.pyramid import pyramid
 from facehal.models.cascade.discriminator import Discriminator
 from facehal.models.cascade.folding import fold
-from facehal.models.cascade.progan import OUTER, ProGAN, StageTrainer, grow
+from facehal.models.cascade.progan import OUTER, ProGAN, grow
+from facehal.models.cascade.task import ProGANTask
+from facehal.training.phases import Trainer
 
 pytestmark = pytest.mark.core
 
@@ -62,8 +64,12 @@ def test_growth(normalization):
         for a, b in zip(by_layer(model).values(), before.values(), strict=True):
             assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
         model = shaken(grown)
-    with pytest.raises(ValueError, match="block 128 is the largest"):
-        grow(model)
+
+
+def test_there_is_a_largest_block(monkeypatch):
+    monkeypatch.setattr("facehal.models.cascade.progan.LARGEST", 16)
+    with pytest.raises(ValueError, match="block 16 is the largest"):
+        grow(ProGAN(16, base=1, cap=4))
 
 
 def test_outputs(small, inputs):
@@ -113,27 +119,29 @@ def previous() -> ProGAN:
 
 
 @pytest.fixture(scope="module")
-def stage(tiny_config, previous) -> StageTrainer:
+def stage(tiny_config, previous) -> Trainer:
     keras.utils.set_random_seed(0)
-    return StageTrainer(tiny_config, 1, previous)
+    return Trainer(ProGANTask(tiny_config).build(1, previous, 0))
 
 
 def test_the_next_stage_trains_every_weight(stage, previous, eight):
     """One step of the new stage: its optimizer knows every variable, inner and outer, and moves
     each by its rate (Adam's first step; 2e-3 and 4e-3). The smaller block is not touched."""
     inner = by_layer(previous)
-    for name, values in by_layer(stage.network).items():
+    for name, values in by_layer(stage.system.model).items():
         if values and name not in OUTER and name in inner:
             assert all(np.array_equal(a, b) for a, b in zip(values, inner[name], strict=True))
-    (discriminator,) = stage.discriminators
+    (discriminator,) = stage.system.discriminators
     assert isinstance(discriminator, Discriminator) and discriminator.resolution == 16
-    assert len(stage.optimizer._trainable_variables) == len(stage.trainable_variables)
-    assert int(stage.optimizer.iterations.numpy()) == 0
+    (phase,) = stage.system.phases
+    for update, network in zip(phase.updates, stage.system.networks, strict=True):
+        assert len(update.variables) == len(network.trainable_variables)
+        assert int(update.optimizer.iterations.numpy()) == 0
 
-    networks = [(stage.network, 2e-3), (discriminator, 4e-3)]
+    networks = [(stage.system.model, 2e-3), (discriminator, 4e-3)]
     before = [[v.numpy() for v in network.trainable_variables] for network, _ in networks]
-    history = stage.fit(Stretch(eight, 0, 1), shuffle=False, verbose=0).history
-    assert sorted(name for name in history if name != "loss") == sorted(
+    found = stage.fit([eight.batch(0)])
+    assert sorted(found) == sorted(
         f"16/{name}"
         for name in (
             *("pixel", "adversarial", "total_variation", "generator"),
@@ -150,19 +158,16 @@ def test_the_next_stage_trains_every_weight(stage, previous, eight):
 
 def test_it_learns(stage, eight):
     """Ten more steps on eight real faces lower the pixel loss."""
-    losses = [
-        stage.fit(Stretch(eight, n, n + 1), shuffle=False, verbose=0).history["16/pixel"][0]
-        for n in range(1, 11)
-    ]
+    losses = [stage.fit([eight.batch(n)])["16/pixel"] for n in range(1, 11)]
     assert losses[-1] < 0.97 * losses[0]
 
 
 def test_a_stage_of_another_size(tiny_config, small):
     with pytest.raises(ValueError, match="stage 0 is block 8"):
-        StageTrainer(tiny_config, 0, small)
+        ProGANTask(tiny_config).build(0, small, 0)
 
 
-def test_tensorflow_does_not_take_the_stages_for_retracing(stage):
+def test_tensorflow_does_not_take_the_stages_for_retracing(tiny_config, eight):
     """Each block's function is traced once, which is as it should be and needs no warning."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("a warning of TensorFlow's")
@@ -171,12 +176,12 @@ def test_tensorflow_does_not_take_the_stages_for_retracing(stage):
     handler.emit = records.append  # type: ignore[method-assign]
     logger = logging.getLogger("tensorflow")
     logger.addHandler(handler)
+    small = replace(tiny_config, network=replace(tiny_config.network, resolutions=(8,)))
     try:
         logger.warning("something else")
         for _ in range(7):
-            model = ProGAN(8, base=1, cap=4)
-            inputs = {"masked_faces": np.zeros((1, 8, 8, 3)), "masks": np.zeros((1, 8, 8, 1))}
-            model.predict_on_batch({k: v.astype("float32") for k, v in inputs.items()})
+            Trainer(ProGANTask(small).build(0, None, 0)).fit([eight.batch(0)])
     finally:
         logger.removeHandler(handler)
     assert [record.getMessage() for record in records] == ["something else"]
+    assert not logger.filters

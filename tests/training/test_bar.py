@@ -4,11 +4,11 @@ import cv2
 import keras
 import numpy as np
 import pytest
+from facehal.training.callbacks import Bar, Preview
 
 from facehal.errors import TrainingError
 from facehal.images import read_image
 from facehal.models.cascade.cascade import Cascade
-from facehal.training.callbacks import Bar, Preview
 
 
 def bar(folder, step=0, show=False) -> Bar:

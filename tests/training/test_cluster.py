@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 import yaml
-
-from facehal.config import Config
-from facehal.errors import TrainingError
 from facehal.training.devices import Devices, available
+
+from facehal.errors import TrainingError
+from facehal.models.cascade.config import CascadeConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-from facehal.config import load_config
+from facehal.models import load_config
 from facehal.training.run import Run
 config, data, folder, devices, resume = sys.argv[1:]
 run = Run(
@@ -42,7 +42,7 @@ if int(devices) > 1 and keras.backend.backend() == "tensorflow":
 
 
 @pytest.mark.core
-def test_two_devices_train_like_one(sample_data, tiny_config: Config, tmp_path):
+def test_two_devices_train_like_one(sample_data, tiny_config: CascadeConfig, tmp_path):
     """Batch normalisation, both networks and the moving average included; then a resume."""
     plain = tiny_config.to_dict()
     plain["training"] |= {"moving_average": 0.9, "epochs": 2, "preview_faces": 3}
