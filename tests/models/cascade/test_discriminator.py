@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from facehal.models.base import build_discriminator
+from facehal.models.cascade.blocks import build_discriminator
 from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.discriminator import Discriminator
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from facehal.models.base import build_generator
+from facehal.models.cascade.blocks import build_generator
 from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.generator import Generator, channels_at
 
