@@ -35,7 +35,7 @@ def nearest_subjects(
         data: a folder that ``preprocess`` wrote; its subjects say who is on a face.
         subject: the person to compare with, as the manifest writes it.
         out: folder for ``nearest.md``, ``nearest.json`` and ``nearest.png`` (a row per person).
-        descriptor: one of :data:`facehal.metrics.match_score.DESCRIPTORS`.
+        descriptor: one of :data:`facehal.features.descriptors.DESCRIPTORS`.
         count: people to list.
         min_photos: leave out people with fewer photos, whose means are chance.
 

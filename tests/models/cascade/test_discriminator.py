@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from facehal.config import SIZES, NetworkConfig
+from facehal.layers import convolution
 from facehal.models.base import build_discriminator
 from facehal.models.cascade.discriminator import Discriminator
 
@@ -18,7 +19,7 @@ PARAMETERS = {"paper": 1_760_449, "standard": 249_769, "compact": 111_793, "tiny
 @pytest.mark.parametrize("strides", ["pooled", "none"])
 @pytest.mark.parametrize("size", PARAMETERS)
 def test_parameters_and_shapes(size, strides, monkeypatch):
-    monkeypatch.setattr(keras.initializers, "HeNormal", keras.initializers.Zeros)  # quicker
+    monkeypatch.setattr(convolution, "HeNormal", keras.initializers.Zeros)  # quicker
     config = NetworkConfig(**{**SIZES[size], "strides": strides})
     for resolution in RESOLUTIONS:
         network = build_discriminator(resolution, config)
