@@ -86,7 +86,7 @@ def export_trainer(trainer) -> dict[str, np.ndarray]:
             arrays[f"alexnet.head{index}"] = np.asarray(head).reshape(-1)
     if trainer.objective.identity is not None:
         from facehal.features import dlib_resnet
-        from facehal.weights import convert
+        from facehal.weights.converters.dlib_resnet import BLOCKS
 
         network = dlib_resnet.DlibResNet()
         arrays |= export("dlib", network)
@@ -94,5 +94,5 @@ def export_trainer(trainer) -> dict[str, np.ndarray]:
         largest = trainer.resolutions[-1]
         arrays["dlib_rows"] = dlib_resnet._resampling(largest, top, side)
         arrays["dlib_columns"] = dlib_resnet._resampling(largest, left, side)
-        arrays["dlib_blocks"] = np.array(convert.DLIB_BLOCKS)
+        arrays["dlib_blocks"] = np.array(BLOCKS)
     return arrays

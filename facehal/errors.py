@@ -6,8 +6,9 @@ class FacehalError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What another package's error says, on one line; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What another package's error says, on one line of at most 200 characters; else its type."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 200 else f"{line[:199]}…"
 
 
 class ImageError(FacehalError):

@@ -46,6 +46,35 @@ def write_text(
 
 
 @contextlib.contextmanager
+def replacing(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Path]:
+    """Write a file or a folder whole or not at all: where to write it, which takes its place.
+
+    For what others write to a path of their own choice of ending (`write_bytes` is for bytes that
+    are at hand). What is to be written goes to the path that is given here: the same name, in a
+    hidden folder beside ``path``, which has room for further files and is gone at the end. Where
+    the block raises, ``path`` stays as it was.
+
+    Args:
+        path: its folder is made; an older file there is replaced, a folder only if it is empty.
+        sync: wait until a file is on the disk before it takes the old one's place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
+        part = Path(folder) / path.name
+        yield part
+        # Some programs make private files; a result is as readable as any file of its user.
+        part.chmod((0o777 if part.is_dir() else 0o666) & ~umask())
+        if sync and part.is_file():
+            with part.open("rb") as written:
+                os.fsync(written.fileno())
+        os.replace(part, path)
+
+
+@contextlib.contextmanager
 def locked(
     folder: str | os.PathLike[str], error: type[FacehalError] = FacehalError
 ) -> Iterator[None]:

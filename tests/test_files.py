@@ -4,7 +4,7 @@ import stat
 import pytest
 
 from facehal.errors import FacehalError, TrainingError
-from facehal.files import write_bytes, write_text
+from facehal.files import replacing, write_bytes, write_text
 
 
 def test_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -44,3 +44,41 @@ def test_readable_like_any_file_of_the_user(tmp_path):
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_what_others_write_replaces_the_old_file(tmp_path, sync):
+    path = tmp_path / "deep" / "model.keras"
+    for text in ("first", "second"):
+        with replacing(path, sync=sync) as part:
+            assert part.name == "model.keras" and part.parent.parent == path.parent
+            (part.parent / "scratch").write_text("beside it")
+            part.write_text(text)
+            part.chmod(0o600)
+            assert not path.exists() or path.read_text() == "first"
+        assert path.read_text() == text
+        assert [one.name for one in path.parent.iterdir()] == ["model.keras"]
+    with pytest.raises(ValueError), replacing(path) as part:
+        part.write_text("half")
+        raise ValueError
+    with pytest.raises(FileNotFoundError), replacing(path):
+        pass  # nothing was written
+    assert path.read_text() == "second"
+    assert [one.name for one in path.parent.iterdir()] == ["model.keras"]
+    before = os.umask(0o027)
+    os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~before
+
+
+def test_a_folder_that_others_write(tmp_path):
+    with replacing(tmp_path / "saved") as part:
+        part.mkdir(0o700)
+        (part / "inner").write_text("x")
+    assert (tmp_path / "saved" / "inner").read_text() == "x"
+    with pytest.raises(OSError), replacing(tmp_path / "saved") as part:
+        part.mkdir()
+        (part / "inner").write_text("y")
+    assert (tmp_path / "saved" / "inner").read_text() == "x"
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError), replacing(tmp_path / "file" / "below") as part:
+        raise AssertionError("nothing can be written below a file")

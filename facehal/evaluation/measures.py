@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from facehal.errors import WeightsError
+from facehal.features.descriptors import DESCRIPTORS
 from facehal.images import to_float
 from facehal.metrics.fid import features, frechet_distance
 from facehal.metrics.interval import Mean, bootstrap_mean
@@ -43,6 +44,7 @@ class Measure:
         convention: how it is computed, for the report.
         per_pair: originals, pictures → (n,) values; or
         of_sets: originals, pictures → one value.
+        weights: those without which its cell stays empty, by their names in the weight store.
         paper: whether the paper's Table 1 has it.
     """
 
@@ -52,6 +54,7 @@ class Measure:
     convention: str
     per_pair: Callable[[Originals, Pictures], np.ndarray] | None = None
     of_sets: Callable[[Originals, Pictures], float] | None = None
+    weights: tuple[str, ...] = ()
     paper: bool = False
 
 
@@ -84,6 +87,7 @@ MEASURES: dict[str, Measure] = {
             "high",
             "Pearson correlation of the 256-D descriptors (equation 7), mean over pairs",
             per_pair=_match("resnet50_256d"),
+            weights=(DESCRIPTORS["resnet50_256d"].weights,),
             paper=True,
         ),
         Measure(
@@ -100,6 +104,7 @@ MEASURES: dict[str, Measure] = {
             "low",
             "Inception of 2015, pool3, TF1 bilinear to 299, covariance with N − 1, all pictures",
             of_sets=_frechet("tf2015"),
+            weights=("inception",),
             paper=True,
         ),
         Measure(
@@ -110,6 +115,7 @@ MEASURES: dict[str, Measure] = {
             per_pair=lambda originals, pictures: pieapp(
                 originals.pictures, pictures, progress=True
             ),
+            weights=("pieapp",),
             paper=True,
         ),
         Measure(
@@ -118,6 +124,7 @@ MEASURES: dict[str, Measure] = {
             "low",
             "AlexNet, version 0.0, mean over pairs; the training loss's own metric",
             per_pair=lambda originals, pictures: lpips(originals.pictures, pictures, progress=True),
+            weights=("alexnet", "lpips"),
         ),
         Measure(
             "match_dlib",
@@ -126,6 +133,7 @@ MEASURES: dict[str, Measure] = {
             "Pearson correlation of dlib's 128-D descriptors; not the paper's network: strangers "
             "reach 0.85 on average, two photos of one person 0.95",
             per_pair=_match("dlib_resnet"),
+            weights=(DESCRIPTORS["dlib_resnet"].weights,),
         ),
         Measure(
             "frechet_dlib",
@@ -133,6 +141,7 @@ MEASURES: dict[str, Measure] = {
             "low",
             "Fréchet distance in the space of dlib's 128-D descriptor; not an FID",
             of_sets=_frechet("dlib_resnet"),
+            weights=(DESCRIPTORS["dlib_resnet"].weights,),
         ),
         Measure(
             "l1",
@@ -209,21 +218,10 @@ def measure_all(
     return {one.key: measure(one, originals, floats, demanded) for one in measures}
 
 
-# The weights without which a metric's cell stays empty.
-WEIGHTS: dict[str, tuple[str, ...]] = {
-    "match": ("resnet50_256d",),
-    "fid": ("inception",),
-    "pieapp": ("pieapp",),
-    "lpips": ("alexnet", "lpips"),
-    "match_dlib": ("dlib_resnet",),
-    "frechet_dlib": ("dlib_resnet",),
-}
-
-
 def _lacking(one: Measure, error: WeightsError) -> str:
     """What stands in a cell without weights: how to get those that are absent, else the error."""
-    needed = WEIGHTS.get(one.key, ())
-    absent = [row.entry for row in store.status() if row.entry.name in needed and not row.present]
+    entries = [row.entry for row in store.status() if not row.present]
+    absent = [entry for entry in entries if entry.name in one.weights]
     # `weights get` does nothing about a damaged file, and has none to fetch of a pip package.
     if not absent or any(entry.package for entry in absent):
         return str(error)

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from facehal.errors import DataError
-from facehal.evaluation import report
 from facehal.evaluation.systems import Faces
+from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
 from facehal.metrics.match_score import describe
 from facehal.training.provenance import data_hash, environment
@@ -35,7 +35,7 @@ def nearest_subjects(
         data: a folder that ``preprocess`` wrote; its subjects say who is on a face.
         subject: the person to compare with, as the manifest writes it.
         out: folder for ``nearest.md``, ``nearest.json`` and ``nearest.png`` (a row per person).
-        descriptor: one of :data:`facehal.metrics.match_score.DESCRIPTORS`.
+        descriptor: one of :data:`facehal.features.descriptors.DESCRIPTORS`.
         count: people to list.
         min_photos: leave out people with fewer photos, whose means are chance.
 
@@ -80,13 +80,13 @@ def nearest_subjects(
     lines += [f"| {names[i]} | {photos[i]} | {distances[i]:.4f} |" for i in order]
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     out = Path(out)
-    report.write_text(out / "nearest.md", "\n".join(lines) + "\n")
+    write_text(out / "nearest.md", "\n".join(lines) + "\n")
     found = [
         {"subject": str(names[i]), "photos": int(photos[i]), "distance": float(distances[i])}
         for i in order
     ]
     text = json.dumps({**facts, "nearest": found}, indent=2, ensure_ascii=False)
-    report.write_text(out / "nearest.json", text + "\n")
+    write_text(out / "nearest.json", text + "\n")
     rows = [list(faces.faces[groups == i][:SHOWN]) for i in order]
     write_png(out / "nearest.png", contact_sheet(rows))
     return out / "nearest.md"

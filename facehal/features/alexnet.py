@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import alexnet as published
 
 SMALLEST = 31
 """Pictures below this size leave nothing for the second pooling."""
@@ -50,7 +51,7 @@ def AlexNet(weights: str | None = "alexnet", name: str = "alexnet") -> keras.Mod
     model = keras.Model(pictures, taps, name=name)
     model.trainable = False
     if weights is not None:
-        arrays = store.load(weights, convert.ALEXNET_SHAPES)
+        arrays = store.load(weights, published.SHAPES)
         for number in range(1, 6):
             model.get_layer(f"conv{number}").set_weights(
                 [arrays[f"conv{number}.kernel_hwio"], arrays[f"conv{number}.bias"]]

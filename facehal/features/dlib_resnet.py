@@ -12,7 +12,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from facehal.weights import convert, store
+from facehal.features import set_arrays
+from facehal.weights import store
+from facehal.weights.converters import dlib_resnet as published
 
 CHIP = 150
 """Width and height of the pictures that the network was trained on."""
@@ -56,7 +58,7 @@ def DlibResNet(weights: str | None = "dlib_resnet", name: str = "dlib_resnet") -
         32, 7, 2, activation="relu", kernel_initializer=start, dtype="float32", name="stem"
     )(x)
     x = keras.layers.MaxPooling2D(3, 2, dtype="float32", name="pool")(x)
-    for index, (stride, filters) in enumerate(convert.DLIB_BLOCKS):
+    for index, (stride, filters) in enumerate(published.BLOCKS):
         shortcut = x
         if stride == 2:
             shortcut = keras.layers.AveragePooling2D(2, dtype="float32", name=f"half{index}")(x)
@@ -86,11 +88,7 @@ def DlibResNet(weights: str | None = "dlib_resnet", name: str = "dlib_resnet") -
     model = keras.Model(picture, x, name=name)
     model.trainable = False
     if weights is not None:
-        arrays = convert.dlib_resnet(store.path(weights))
-        for layer in model.layers:
-            if layer.weights:
-                parts = ("kernel", "bias")[: len(layer.weights)]
-                layer.set_weights([arrays[f"{layer.name}.{part}"] for part in parts])
+        set_arrays(model, published.convert(store.path(weights)))
     return model
 
 
@@ -133,4 +131,4 @@ def _resampling(size: int, start: float, length: float) -> np.ndarray:
     centres = np.clip(centres, 0, size - 1)
     distance = np.abs(np.arange(size)[None] - centres[:, None]) / max(1.0, step)
     weights = np.maximum(0.0, 1.0 - distance)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)

@@ -11,7 +11,8 @@ from keras import ops
 
 from facehal.features import set_arrays
 from facehal.layers import resampling
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import inception as published
 
 SIDE = 299
 """Width and height that the network works on."""
@@ -45,7 +46,7 @@ class _Prepare(keras.layers.Layer):
             x = ops.clip(resampling.resample(x, rows, columns), 0.0, 255.0)
         return (x - 128.0) / 128.0
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], SIDE, SIDE, 3)
 
 
@@ -80,7 +81,7 @@ def InceptionV3(
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}: {mode!r}")
     # First, so that missing weights cost no time.
-    arrays = store.load(weights, convert.INCEPTION_SHAPES) if weights else {}
+    arrays = store.load(weights, published.SHAPES) if weights else {}
     picture = keras.Input((None, None, 3), dtype="float32")
     x = _Prepare(mode, quantise, dtype="float32", name="prepare")(picture)
     x = _convolution(x, "Conv2d_1a_3x3", stride=2)
@@ -141,7 +142,7 @@ def InceptionV3(
 
 def _convolution(x: Any, name: str, stride: int = 1, padding: str = "same") -> Any:
     """A convolution of the table with its ReLU; one with a stride does not pad."""
-    height, width, _, filters = convert.INCEPTION_SHAPES[f"{name}.kernel"]
+    height, width, _, filters = published.SHAPES[f"{name}.kernel"]
     return keras.layers.Conv2D(
         filters,
         (height, width),

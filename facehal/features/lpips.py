@@ -1,4 +1,4 @@
-"""The perceptual loss (section 3.2, equation 2): LPIPS of Zhang et al. 2018 with AlexNet."""
+"""LPIPS of Zhang et al. 2018 with AlexNet: the perceptual loss (equation 2), and a metric."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from facehal.features.alexnet import SMALLEST, AlexNet
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import lpips as published
+
+VERSIONS = published.VERSIONS
+"""The published versions; the paper trains with the first."""
 
 # v0.1's scaling of [-1, 1], as published; v0.0, which the paper names, has none.
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
@@ -30,10 +34,10 @@ class LPIPS:
     """
 
     def __init__(self, version: str = "0.0") -> None:
-        if version not in convert.LPIPS_VERSIONS:
-            raise ValueError(f"LPIPS version must be one of {convert.LPIPS_VERSIONS}: {version!r}")
+        if version not in VERSIONS:
+            raise ValueError(f"LPIPS version must be one of {VERSIONS}: {version!r}")
         self.version = version
-        heads = store.load("lpips", convert.LPIPS_SHAPES)
+        heads = store.load("lpips", published.SHAPES)
         self.heads = [heads[f"v{version}.lin{tap}"][:, None] for tap in range(5)]
         self.network = AlexNet()
 

@@ -5,8 +5,11 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
+from facehal.features import set_arrays
 from facehal.layers import resampling
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.arrays import Shapes
+from facehal.weights.converters import pieapp as published
 
 PATCH = 64
 """Width and height of the patches that are compared, and of the smallest picture."""
@@ -38,7 +41,7 @@ def PatchNetwork(
     Raises:
         WeightsError: the weights are not on this machine; says how to get them.
     """
-    shapes = convert.pieapp_shapes(width, hidden)
+    shapes = published.network_shapes(width, hidden)
     # First, so that missing weights cost no time.
     arrays = store.load(weights, shapes) if weights else {}
     pair = [keras.Input((PATCH, PATCH, 3), dtype="float32", name=n) for n in ("reference", "other")]
@@ -58,13 +61,11 @@ def PatchNetwork(
     model = keras.Model(pair, [error, head(coarse, "weight") + 1e-6], name=name)
     model.trainable = False
     if weights:
-        for layer in (*trunk.layers, *model.layers):
-            if layer is not trunk and layer.weights:
-                layer.set_weights([arrays.pop(f"{layer.name}.{p}") for p in ("kernel", "bias")])
+        set_arrays(model, arrays)
     return model
 
 
-def _trunk(shapes: convert.Shapes) -> keras.Model:
+def _trunk(shapes: Shapes) -> keras.Model:
     """Patches to all five maps, flattened and joined, and to the last map, flattened."""
     x = patch = keras.Input((PATCH, PATCH, 3), dtype="float32")
     maps = []

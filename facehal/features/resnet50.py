@@ -7,7 +7,8 @@ import numpy as np
 
 from facehal.features import set_arrays
 from facehal.layers import resampling
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import resnet50 as published
 
 SIDE = 224
 """Width and height that the network works on."""
@@ -30,7 +31,7 @@ class _Prepare(keras.layers.Layer):
         rows, columns = (_centre(n, min(height, width)) for n in (height, width))
         return resampling.resample(pictures * 255.0, rows, columns) - _MEAN
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], SIDE, SIDE, 3)
 
 
@@ -67,7 +68,7 @@ def ResNet50(
         ValueError: (when called) pictures of another shape.
         WeightsError: the weights are not on this machine; says how to get them.
     """
-    shapes = convert.resnet50_shapes(width, features)
+    shapes = published.network_shapes(width, features)
     # First, so that missing weights cost no time.
     arrays = store.load(weights, shapes) if weights else {}
 
@@ -90,7 +91,7 @@ def ResNet50(
     x = convolution(x, "conv1_7x7_s2", stride=2)
     # An even side: "same" adds one row behind, as Caffe's rounding up does.
     x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype="float32", name="pool1_3x3_s2")(x)
-    for stage, count in enumerate(convert.RESNET50_BLOCKS, start=2):
+    for stage, count in enumerate(published.BLOCKS, start=2):
         for number in range(1, count + 1):
             block = f"conv{stage}_{number}"
             stride = 2 if stage > 2 and number == 1 else 1

@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from facehal.features import set_arrays
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import vgg_face as published
 
 SIDE = 224
 """Width and height that the fully connected layers force."""
@@ -37,7 +38,7 @@ class _Prepare(keras.layers.Layer):
         )
         return resized * 255.0 - _MEAN
 
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return (input_shape[0], SIDE, SIDE, 3)
 
 
@@ -66,12 +67,12 @@ def VggFace(
         WeightsError: the weights are not on this machine; says how to get them.
     """
     # First, so that missing weights cost no time.
-    arrays = store.load(weights, convert.vgg_face_shapes(channels, features)) if weights else {}
+    arrays = store.load(weights, published.network_shapes(channels, features)) if weights else {}
     # Drawing what is overwritten takes seconds.
     start = "zeros" if weights else "glorot_uniform"
     picture = keras.Input((None, None, 3), dtype="float32")
     x = _Prepare(dtype="float32", name="prepare")(picture)
-    for stage, count in enumerate(convert.VGG_FACE_CONVOLUTIONS, start=1):
+    for stage, count in enumerate(published.CONVOLUTIONS, start=1):
         for number in range(1, count + 1):
             x = keras.layers.Conv2D(
                 channels[stage - 1],

@@ -1,66 +1,27 @@
 """The identity loss (section 3.2, equation 4): squared distance of two face descriptors."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from keras import ops
 
-from facehal.features import dlib_resnet, vgg_face
+from facehal.features.descriptors import DESCRIPTORS, Describer
 
 Tensor = Any
 
 
-@dataclass(frozen=True)
-class IdentityNetwork:
-    """A frozen face recognition network with everything that goes before it.
-
-    Attributes:
-        name: `"dlib_resnet"` or `"vgg_face"`.
-        size: length of the descriptor.
-        descriptor: aligned faces (n, N, N, 3), RGB in [0, 1], of any size N, to (n, size) float32;
-            differentiable. Compute those of fixed pictures once and reuse them.
-    """
-
-    name: str
-    size: int
-    descriptor: Callable[[Tensor], Tensor]
-
-
-def _dlib_resnet() -> IdentityNetwork:
-    network = dlib_resnet.DlibResNet()
-
-    def descriptor(images: Tensor) -> Tensor:
-        return network(dlib_resnet.aligned_chip(images), training=False)
-
-    return IdentityNetwork("dlib_resnet", dlib_resnet.SIZE, descriptor)
-
-
-def _vgg_face() -> IdentityNetwork:
-    network = vgg_face.VggFace()
-
-    def descriptor(images: Tensor) -> Tensor:
-        return network(ops.convert_to_tensor(images, dtype="float32"), training=False)
-
-    return IdentityNetwork("vgg_face", vgg_face.SIZE, descriptor)
-
-
-_NETWORKS: dict[str, Callable[[], IdentityNetwork]] = {
-    "vgg_face": _vgg_face,
-    "dlib_resnet": _dlib_resnet,
-}
-
-
-def identity_network(name: str) -> IdentityNetwork:
+def identity_network(name: str) -> Describer:
     """Make the identity network of this name: `"vgg_face"` is the paper's, `"dlib_resnet"` ours.
+
+    Args:
+        name: one of `facehal.features.descriptors.DESCRIPTORS`.
 
     Raises:
         ValueError: unknown name.
         WeightsError: its weights are not on this machine; says how to get them.
     """
-    if name not in _NETWORKS:
-        raise ValueError(f"no identity network is called {name!r}; there are: {list(_NETWORKS)}")
-    return _NETWORKS[name]()
+    if name not in DESCRIPTORS:
+        raise ValueError(f"no identity network is called {name!r}; there are: {list(DESCRIPTORS)}")
+    return DESCRIPTORS[name].load()
 
 
 class IdentityLoss:
@@ -82,7 +43,7 @@ class IdentityLoss:
         WeightsError: its weights are not on this machine.
     """
 
-    def __init__(self, network: str | IdentityNetwork = "vgg_face") -> None:
+    def __init__(self, network: str | Describer = "vgg_face") -> None:
         self.network = identity_network(network) if isinstance(network, str) else network
 
     def __call__(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
@@ -90,7 +51,7 @@ class IdentityLoss:
 
         The gradient flows to `y_pred` only.
         """
-        return self.distance(self.network.descriptor(y_true), self.network.descriptor(y_pred))
+        return self.distance(self.network(y_true), self.network(y_pred))
 
     def distance(self, target: Tensor, descriptor: Tensor) -> Tensor:
         """The same for descriptors (n, size); the gradient flows to the second only."""

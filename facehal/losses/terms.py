@@ -4,28 +4,33 @@ Pictures are (n, h, w, 3) float32 in [0, 1]; probabilities (n,) in (0, 1); every
 scalar, averaged over the batch.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 from keras import ops
 
+Tensor = Any
 
-def l1(target, output):
+
+def l1(target: Tensor, output: Tensor) -> Tensor:
     """Equation 1: mean absolute difference over all pixels and channels."""
     return ops.mean(ops.abs(target - output))
 
 
-def l2(target, output):
+def l2(target: Tensor, output: Tensor) -> Tensor:
     """The ablation's pixel term: mean squared difference over all pixels and channels."""
     return ops.mean(ops.square(target - output))
 
 
-PIXEL_TERMS = {"l1": l1, "l2": l2}
+PIXEL_TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "l2": l2}
 
 
-def adversarial(probability_of_output):
+def adversarial(probability_of_output: Tensor) -> Tensor:
     """Equation 3, LSGAN for the generator: mean of (D(G(x)) − 1)²."""
     return ops.mean(ops.square(probability_of_output - 1.0))
 
 
-def discriminator_real(probability_of_target, smoothing: float = 0.9):
+def discriminator_real(probability_of_target: Tensor, smoothing: float = 0.9) -> Tensor:
     """LSGAN for the discriminator on real pictures, with one-sided label smoothing.
 
     Mean of (D(y) − ``smoothing``)²; section 4 smooths "the real mini-batch" only.
@@ -33,12 +38,12 @@ def discriminator_real(probability_of_target, smoothing: float = 0.9):
     return ops.mean(ops.square(probability_of_target - smoothing))
 
 
-def discriminator_fake(probability_of_output):
+def discriminator_fake(probability_of_output: Tensor) -> Tensor:
     """LSGAN for the discriminator on hallucinated pictures: mean of D(G(x))²."""
     return ops.mean(ops.square(probability_of_output))
 
 
-def total_variation(output):
+def total_variation(output: Tensor) -> Tensor:
     """Equation 5: squared differences of neighbours, summed per picture, mean over the batch."""
     right = ops.sum(ops.square(output[:, :, 1:] - output[:, :, :-1]), axis=(1, 2, 3))
     down = ops.sum(ops.square(output[:, 1:] - output[:, :-1]), axis=(1, 2, 3))

@@ -31,19 +31,19 @@ def checked(images: Any, what: str = "the pictures") -> np.ndarray:
     Raises:
         MetricError: another shape, type or range, no picture at all, or pixels that are not finite.
     """
-    images = np.asarray(images)
-    if images.ndim != 4 or images.shape[3] != 3:
-        raise MetricError(f"{what} must be RGB pictures (n, H, W, 3), not {images.shape}")
-    if 0 in images.shape:
-        raise MetricError(f"{what}: there is no picture to measure, the shape is {images.shape}")
-    if not np.issubdtype(images.dtype, np.floating):
-        raise MetricError(f"{what} must be floating point in [0, 1], not {images.dtype}")
-    low, high = float(images.min()), float(images.max())
+    pictures: np.ndarray = np.asarray(images)
+    if pictures.ndim != 4 or pictures.shape[3] != 3:
+        raise MetricError(f"{what} must be RGB pictures (n, H, W, 3), not {pictures.shape}")
+    if 0 in pictures.shape:
+        raise MetricError(f"{what}: there is no picture to measure, the shape is {pictures.shape}")
+    if not np.issubdtype(pictures.dtype, np.floating):
+        raise MetricError(f"{what} must be floating point in [0, 1], not {pictures.dtype}")
+    low, high = float(pictures.min()), float(pictures.max())
     if not np.isfinite([low, high]).all():
         raise MetricError(f"{what} have pixels that are not finite numbers")
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise MetricError(f"{what} must lie in [0, 1], not in [{low:.6g}, {high:.6g}]")
-    return images
+    return pictures
 
 
 def checked_pairs(

@@ -167,17 +167,17 @@ def frechet_distance_of_statistics(
 
 
 def _checked_features(features: Any) -> np.ndarray:
-    features = np.asarray(features, np.float64)
-    if features.ndim != 2 or len(features) < 2 or not features.shape[1]:
-        raise MetricError(f"features are (n, d) with n of 2 or more, not {features.shape}")
-    if not np.isfinite(features).all():
+    rows: np.ndarray = np.asarray(features, np.float64)
+    if rows.ndim != 2 or len(rows) < 2 or not rows.shape[1]:
+        raise MetricError(f"features are (n, d) with n of 2 or more, not {rows.shape}")
+    if not np.isfinite(rows).all():
         raise MetricError("features have values that are not finite")
-    return features
+    return rows
 
 
 def _root(features: np.ndarray) -> np.ndarray:
     """R, of at most d rows, with R'R the covariance of the features."""
-    centred = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
+    centred: np.ndarray = (features - features.mean(axis=0)) / np.sqrt(len(features) - 1)
     if len(centred) <= centred.shape[1]:
         return centred
     return np.asarray(np.linalg.qr(centred, mode="r"))

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from facehal.features.alexnet import SMALLEST
-from facehal.features.lpips import LPIPS
+from facehal.features.lpips import LPIPS, VERSIONS
 from facehal.metrics import MetricError, checked_pairs, in_batches
-from facehal.weights import convert, store
+from facehal.weights import store
 
 
 def lpips(
@@ -35,8 +35,8 @@ def lpips(
         MetricError: not pairs of RGB pictures in [0, 1], too small, or an unknown version.
         WeightsError: the weights `alexnet` or `lpips` are not on this machine.
     """
-    if version not in convert.LPIPS_VERSIONS:
-        raise MetricError(f"LPIPS version must be one of {convert.LPIPS_VERSIONS}: {version!r}")
+    if version not in VERSIONS:
+        raise MetricError(f"LPIPS version must be one of {VERSIONS}: {version!r}")
     pairs = checked_pairs(originals, hallucinated, SMALLEST, "LPIPS")
     network = _network(version, store.path("alexnet"), store.path("lpips"))
     distances = in_batches(

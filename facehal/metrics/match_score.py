@@ -1,31 +1,14 @@
 """The match score (section 4, metric 1, equation 7): does the hallucinated face stay the person?"""
 
-from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from facehal.features import dlib_resnet, resnet50, vgg_face
+from facehal.features.descriptors import DESCRIPTORS, Describer
 from facehal.metrics import MetricError, checked, checked_pairs, in_batches
 from facehal.weights import store
-
-DESCRIPTORS = {
-    "resnet50_256d": "resnet50_256d",
-    "dlib_resnet": "dlib_resnet",
-    "vgg_face": "vgg_face",
-    "vgg_face_fc6": "vgg_face",
-    "vgg_face_hypercolumn": "vgg_face",
-}
-"""Name of a descriptor: name of its weights.
-
-The paper's (VGGFace2's ResNet-50, 256-D), dlib's (128-D), which every install has, and VGG-Face's
-fc7, fc6 (4096-D) and mean hypercolumn (section 4.2, 1472-D). Scores of different descriptors cannot
-be compared with each other. dlib's was trained by Euclidean distance and its values share a mean of
-their own, so that strangers correlate too: over 80 press photos of 40 people, 0.85 on average, and
-0.95 two photos of one person.
-"""
 
 
 def match_score(
@@ -37,12 +20,15 @@ def match_score(
 ) -> np.ndarray:
     """Pearson correlation of both descriptors of each pair, (n,) float64 in [-1, 1]; symmetric.
 
-    Its mean is equation 7; 1 means the same descriptor.
+    Its mean is equation 7; 1 means the same descriptor. dlib's descriptor was trained by Euclidean
+    distance and its values share a mean of their own, so that strangers correlate too: over 80
+    press photos of 40 people, 0.85 on average, and 0.95 two photos of one person.
 
     Args:
         originals: (n, N, N, 3) aligned faces, RGB in [0, 1].
         hallucinated: the same.
-        descriptor: one of `DESCRIPTORS`; the paper's is `"resnet50_256d"`.
+        descriptor: one of `facehal.features.descriptors.DESCRIPTORS`; the paper's is
+            `"resnet50_256d"`.
         batch_size: pictures at a time.
         progress: draw a bar on standard error.
 
@@ -66,7 +52,7 @@ def describe(
 
     Args:
         images: faces as `facehal.faces.alignment` cuts them.
-        descriptor: one of `DESCRIPTORS`, which gives d.
+        descriptor: one of `facehal.features.descriptors.DESCRIPTORS`, which gives d.
         batch_size: pictures at a time.
         progress: draw a bar on standard error.
 
@@ -79,7 +65,7 @@ def describe(
     images = checked(images)
     if images.shape[1] != images.shape[2]:
         raise MetricError(f"aligned faces are square, not {images.shape[1]}x{images.shape[2]}")
-    network = _network(descriptor, store.path(DESCRIPTORS[descriptor]))
+    network = _network(descriptor, store.path(DESCRIPTORS[descriptor].weights))
     return in_batches(network, images, batch_size=batch_size, progress=progress, label=descriptor)
 
 
@@ -96,7 +82,7 @@ def pearson(first: Any, second: Any) -> np.ndarray:
         )
     first, second = standardised(first), standardised(second)
     # Rounding carries the correlation of equal rows past 1.
-    return np.clip(np.einsum("nd,nd->n", first, second), -1, 1)
+    return np.asarray(np.clip(np.einsum("nd,nd->n", first, second), -1, 1))
 
 
 def standardised(descriptors: np.ndarray) -> np.ndarray:
@@ -115,20 +101,10 @@ def standardised(descriptors: np.ndarray) -> np.ndarray:
     if not varied.all():
         row = int(np.argmin(varied))
         raise MetricError(f"descriptor {row} is constant: it has no Pearson correlation")
-    return centred / lengths
+    return np.asarray(centred / lengths)
 
 
 @lru_cache(maxsize=2)
-def _network(descriptor: str, file: Path) -> Callable[[np.ndarray], Any]:
+def _network(descriptor: str, file: Path) -> Describer:
     """The descriptor as a function of aligned faces, made once per weight file."""
-    if descriptor == "dlib_resnet":
-        dlib = dlib_resnet.DlibResNet()
-        return lambda faces: dlib(dlib_resnet.aligned_chip(faces), training=False)
-    networks: dict[str, Callable[[], Any]] = {
-        "resnet50_256d": resnet50.ResNet50,
-        "vgg_face": vgg_face.VggFace,
-        "vgg_face_fc6": lambda: vgg_face.taps(vgg_face.VggFace(), ["fc6"]),
-        "vgg_face_hypercolumn": lambda: vgg_face.mean_hypercolumn(vgg_face.VggFace()),
-    }
-    model = networks[descriptor]()
-    return lambda faces: model(faces, training=False)
+    return DESCRIPTORS[descriptor].load()

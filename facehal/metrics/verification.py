@@ -128,7 +128,7 @@ def _numbered(subjects: Sequence[Any], count: int) -> np.ndarray:
         raise MetricError("verification needs two subjects or more: there is no impostor pair")
     if len(names) == count:
         raise MetricError("no subject has two pictures: there is no genuine pair")
-    return people
+    return np.asarray(people)
 
 
 def _scored(
@@ -154,13 +154,15 @@ def _scored(
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return a @ b.T
+    return np.asarray(a @ b.T)
 
 
 def _minus_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    squares = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
+    squares: np.ndarray = np.square(a).sum(axis=1)[:, None] + np.square(b).sum(axis=1)
     squares -= 2 * (a @ b.T)
-    return -np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+    np.sqrt(np.maximum(squares, 0, out=squares), out=squares)
+    np.negative(squares, out=squares)
+    return squares
 
 
 def _tiles(count: int) -> Iterator[tuple[slice, slice]]:

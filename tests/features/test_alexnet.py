@@ -3,7 +3,8 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features.alexnet import CHANNELS, SMALLEST, AlexNet
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import alexnet as published
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_equal_to_pytorch_with_the_same_weights(weights, side: int) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
     pictures = np.random.default_rng(side).uniform(-1, 1, (2, side, side, 3)).astype(np.float32)
     ours = AlexNet()(pictures, training=False)
-    arrays = store.load("alexnet", convert.ALEXNET_SHAPES)
+    arrays = store.load("alexnet", published.SHAPES)
     x = torch.tensor(pictures).permute(0, 3, 1, 2)
     for number, (stride, pad) in enumerate(((4, 2), (1, 2), (1, 1), (1, 1), (1, 1)), start=1):
         if number in (2, 3):

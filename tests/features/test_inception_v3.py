@@ -8,7 +8,8 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features.inception_v3 import InceptionV3, _around, _Prepare
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import inception as published
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def reference(submodule, tmp_path_factory: pytest.TempPathFactory):
     torch.save(state, pth)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACEHAL_WEIGHTS", str(folder))
-        np.savez(folder / "inception.npz", **convert.inception(pth))
+        np.savez(folder / "inception.npz", **published.convert(pth))
         yield module.FeatureExtractorInceptionV3("it", ["2048", "logits"], str(pth))
 
 
@@ -135,10 +136,10 @@ def test_the_files_of_other_inceptions_are_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
     torch.save({"fc.weight": torch.zeros(1000, 2048)}, tmp_path / "torchvision.pth")
     with pytest.raises(WeightsError, match=r"fc\.weight has shape"):
-        convert.inception(tmp_path / "torchvision.pth")
+        published.convert(tmp_path / "torchvision.pth")
 
 
 def test_published_sizes() -> None:
-    shapes = convert.INCEPTION_SHAPES
+    shapes = published.SHAPES
     assert sum(name.endswith(".kernel") for name in shapes) == 95
     assert store.ENTRIES["inception"].sha256.startswith("6726825d")

@@ -11,7 +11,8 @@ from keras import ops
 
 from facehal.errors import WeightsError
 from facehal.features.lpips import LPIPS, _unit
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import alexnet
 
 # NUMBERS of the authors' own code on their three example pictures, to the digits published there.
 PUBLISHED = {"0.0": (0.405575, 0.083881), "0.1": (0.721881, 0.137566)}
@@ -93,7 +94,7 @@ def test_equal_to_the_authors_package(version: str, side: int, monkeypatch) -> N
 
 def _reference_lpips(torch, version: str, monkeypatch):
     """The authors' LPIPS; the trunk, which it would download, is PyTorch's layers and our file."""
-    arrays = store.load("alexnet", convert.ALEXNET_SHAPES)
+    arrays = store.load("alexnet", alexnet.SHAPES)
     layers: list = []
     for number, (stride, pad) in enumerate(((4, 2), (1, 2), (1, 1), (1, 1), (1, 1)), start=1):
         if number in (2, 3):

@@ -8,7 +8,7 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features.pieapp import DENSE, SPARSE, PieAPP
-from facehal.weights import convert
+from facehal.weights.converters import pieapp as published
 
 SLIM = {"weights": None, "width": 2, "hidden": 8}
 
@@ -34,7 +34,7 @@ def reference(submodule, tmp_path_factory: pytest.TempPathFactory):
     torch.save(state, folder / "PieAPPv0.1.pth")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FACEHAL_WEIGHTS", str(folder))
-        np.savez(folder / "pieapp.npz", **convert.pieapp(folder / "PieAPPv0.1.pth"))
+        np.savez(folder / "pieapp.npz", **published.convert(folder / "PieAPPv0.1.pth"))
         patch.setattr(torch.hub, "load_state_dict_from_url", lambda *_, **__: dict(state))
         yield module.PieAPP(reduction="none", stride=SPARSE)
 
@@ -131,10 +131,10 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
     torch.save({"conv1.weight": torch.zeros(64, 3, 5, 5)}, tmp_path / "x.pth")
     with pytest.raises(WeightsError, match=r"holds no conv1\.bias|has shape"):
-        convert.pieapp(tmp_path / "x.pth")
+        published.convert(tmp_path / "x.pth")
 
 
 def test_published_sizes() -> None:
-    shapes = convert.PIEAPP_SHAPES
+    shapes = published.SHAPES
     assert shapes["fc1_score.kernel"] == (120832, 512)
     assert shapes["fc1_weight.kernel"] == (2048, 512)

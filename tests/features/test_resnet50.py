@@ -9,10 +9,11 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features.resnet50 import SHORTER, SIDE, ResNet50, _centre
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import resnet50 as published
 
 WIDTH, FEATURES = 4, 12
-SHAPES = convert.resnet50_shapes(WIDTH, FEATURES)
+SHAPES = published.network_shapes(WIDTH, FEATURES)
 SLIM = {"width": WIDTH, "features": FEATURES}
 
 
@@ -95,7 +96,7 @@ def _largest_difference(torch, pth: Path, width: int, features: int, pictures) -
     layers = _pytorch_layers(torch, width, features)
     classifier = {"classifier_8631_f.weight": torch.zeros(9, features, 1, 1)}
     torch.save(layers.state_dict() | classifier, pth)
-    arrays = convert.resnet50_256d(pth, convert.resnet50_shapes(width, features))
+    arrays = published.convert(pth, published.network_shapes(width, features))
     np.savez(store.folder() / "resnet50_256d.npz", **arrays)
     with torch.no_grad():
         theirs = _run_pytorch(torch, layers, torch.tensor(_prepared(pictures))).numpy()
@@ -124,15 +125,15 @@ def test_the_published_archive_is_read(tmp_path: Path) -> None:
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(pth, "resnet50_256_pytorch/resnet50_256.pth")
     for file in (pth, archive):
-        arrays = convert.resnet50_256d(file, SHAPES)
+        arrays = published.convert(file, SHAPES)
         assert list(arrays) == list(SHAPES)
     archive.write_bytes(archive.read_bytes()[:20_000])
     with pytest.raises(WeightsError, match="cannot be unpacked"):
-        convert.resnet50_256d(archive, SHAPES)
+        published.convert(archive, SHAPES)
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(pth, "other.pth")
     with pytest.raises(WeightsError, match=r"holds no resnet50_256\.pth"):
-        convert.resnet50_256d(archive, SHAPES)
+        published.convert(archive, SHAPES)
 
 
 def test_other_networks_and_impossible_statistics_are_refused(tmp_path: Path) -> None:
@@ -147,11 +148,11 @@ def test_other_networks_and_impossible_statistics_are_refused(tmp_path: Path) ->
     ):
         torch.save(state | change, file)
         with pytest.raises(WeightsError, match=reason):
-            convert.resnet50_256d(file, SHAPES)
+            published.convert(file, SHAPES)
     del state["conv5_3_1x1_increase.weight"]
     torch.save(state, file)
     with pytest.raises(WeightsError, match="holds no conv5_3_1x1_increase"):
-        convert.resnet50_256d(file, SHAPES)
+        published.convert(file, SHAPES)
 
 
 def test_the_crop_is_the_middle() -> None:
@@ -184,8 +185,8 @@ def test_missing_weights_say_how_to_get_them() -> None:
 
 
 def test_published_sizes() -> None:
-    assert convert.RESNET50_SHAPES["feat_extract.kernel"] == (2048, 256)
+    assert published.SHAPES["feat_extract.kernel"] == (2048, 256)
     # torchvision's ResNet-50 has 25,557,032 numbers, 2,049,000 of them its classifier's and 53,120
     # its norms' scales and shifts, of which a folded bias is one.
-    numbers = sum(int(np.prod(shape)) for shape in convert.RESNET50_SHAPES.values())
+    numbers = sum(int(np.prod(shape)) for shape in published.SHAPES.values())
     assert numbers == 25_557_032 - 2_049_000 - 53_120 // 2 + 2048 * 256 + 256

@@ -8,11 +8,12 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features.vgg_face import HYPERCOLUMN, VggFace, mean_hypercolumn, taps
-from facehal.weights import convert, store
+from facehal.weights import store
+from facehal.weights.converters import vgg_face as published
 
 CHANNELS = (4, 6, 8, 8, 10)
 FEATURES = 24
-SHAPES = convert.vgg_face_shapes(CHANNELS, FEATURES)
+SHAPES = published.network_shapes(CHANNELS, FEATURES)
 SLIM = {"channels": CHANNELS, "features": FEATURES}
 
 
@@ -49,7 +50,7 @@ def _pytorch_vgg(torch):
     """VGG-16's layers to fc7 in PyTorch, named as in Oxford's vgg_face_dag.py."""
     layers, inputs = torch.nn.ModuleDict(), 3
     for stage, (outputs, count) in enumerate(
-        zip(CHANNELS, convert.VGG_FACE_CONVOLUTIONS, strict=True), start=1
+        zip(CHANNELS, published.CONVOLUTIONS, strict=True), start=1
     ):
         for number in range(1, count + 1):
             layers[f"conv{stage}_{number}"] = torch.nn.Conv2d(inputs, outputs, 3, padding=1)
@@ -68,7 +69,7 @@ def _run_pytorch(torch, layers, pictures: np.ndarray) -> dict[str, np.ndarray]:
     )
     x = x * 255 - mean[:, None, None]
     taps = {}
-    for stage, count in enumerate(convert.VGG_FACE_CONVOLUTIONS, start=1):
+    for stage, count in enumerate(published.CONVOLUTIONS, start=1):
         for number in range(1, count + 1):
             x = torch.relu(layers[f"conv{stage}_{number}"](x))
             taps[f"conv{stage}_{number}"] = x.permute(0, 2, 3, 1).detach().numpy()
@@ -87,7 +88,7 @@ def test_equal_to_pytorch_through_its_state_dict(tmp_path: Path, side: int) -> N
     layers = _pytorch_vgg(torch)
     state = layers.state_dict() | {"fc8.weight": torch.zeros(9, FEATURES)}
     torch.save(state, tmp_path / "vgg_face_dag.pth")
-    converted = convert.vgg_face(tmp_path / "vgg_face_dag.pth", SHAPES)
+    converted = published.convert(tmp_path / "vgg_face_dag.pth", SHAPES)
     np.savez(store.folder() / "vgg_face.npz", **converted)
 
     pictures = np.random.default_rng(side).uniform(0, 1, (1, side, side, 3)).astype(np.float32)
@@ -136,7 +137,7 @@ def test_keras_vggface_file_is_turned_from_bgr_to_rgb(
             turned = array[:, :, ::-1] if name == "conv1_1.kernel" else array
             suffix = "W_1:0" if part == "kernel" else "b_1:0"
             root.require_group(layer)[f"{layer}_{suffix}"] = turned
-    converted = convert.vgg_face(file, SHAPES)
+    converted = published.convert(file, SHAPES)
     for name, array in arrays.items():
         np.testing.assert_array_equal(converted[name], array)
 
@@ -164,7 +165,7 @@ def test_a_model_that_keras_saved_as_h5_is_read(tmp_path: Path, arrays: dict) ->
     plain = keras.Sequential(layers)
     plain.set_weights(model.get_weights())
     plain.save(tmp_path / "vgg.h5")
-    converted = convert.vgg_face(tmp_path / "vgg.h5", SHAPES)
+    converted = published.convert(tmp_path / "vgg.h5", SHAPES)
     np.testing.assert_array_equal(converted["conv1_1.kernel"], arrays["conv1_1.kernel"][:, :, ::-1])
     np.testing.assert_array_equal(converted["fc6.kernel"], arrays["fc6.kernel"])
 
@@ -178,14 +179,14 @@ def test_wrong_h5_files_are_refused(tmp_path: Path, arrays: dict) -> None:
     with h5py.File(file, "w") as root:
         root["conv1_1"] = h5py.ExternalLink("secret.h5", "conv1_1")
     with pytest.raises(WeightsError, match="holds no layer conv1_1"):
-        convert.vgg_face(file, SHAPES)
+        published.convert(file, SHAPES)
     with h5py.File(file, "w") as root:
         root["conv1_1/kernel"] = np.zeros((3, 3, 3, 5))
     with pytest.raises(WeightsError, match=r"conv1_1\.kernel has shape"):
-        convert.vgg_face(file, SHAPES)
+        published.convert(file, SHAPES)
     file.write_bytes(file.read_bytes()[:200])
     with pytest.raises(WeightsError, match="cannot be read as HDF5"):
-        convert.vgg_face(file, SHAPES)
+        published.convert(file, SHAPES)
 
 
 def test_missing_weights_say_how_to_get_them() -> None:
@@ -195,6 +196,6 @@ def test_missing_weights_say_how_to_get_them() -> None:
 
 
 def test_published_sizes() -> None:
-    shapes = convert.VGG_FACE_SHAPES
+    shapes = published.SHAPES
     assert shapes["fc6.kernel"] == (25088, 4096)
     assert sum(int(np.prod(shape)) for shape in shapes.values()) == 134_260_544

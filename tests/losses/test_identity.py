@@ -4,9 +4,10 @@ import pytest
 from keras import ops
 
 from facehal.errors import WeightsError
+from facehal.features.descriptors import Describer
 from facehal.features.dlib_resnet import aligned_chip
 from facehal.features.vgg_face import VggFace
-from facehal.losses.identity import IdentityLoss, IdentityNetwork, identity_network
+from facehal.losses.identity import IdentityLoss, identity_network
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def _gradients(function, *arguments: np.ndarray) -> list[np.ndarray]:
 
 def test_equation_4_by_hand() -> None:
     """With the mean colour as descriptor, everything can be counted in NumPy."""
-    network = IdentityNetwork("mean", 3, lambda images: ops.mean(images, axis=(1, 2)))
+    network = Describer("mean", 3, lambda images: ops.mean(images, axis=(1, 2)))
     a, b = np.random.default_rng(0).uniform(0, 1, (2, 5, 6, 6, 3)).astype(np.float32)
     total = 0.0
     for n in range(5):
@@ -52,7 +53,7 @@ def test_equation_4_by_hand() -> None:
 def test_dlib_loss_is_the_mean_over_batch_and_features(dlib_loss, faces) -> None:
     network = dlib_loss.network
     assert (network.name, network.size) == ("dlib_resnet", 128)
-    target, output = (np.asarray(network.descriptor(x)) for x in (faces, faces[::-1].copy()))
+    target, output = (np.asarray(network(x)) for x in (faces, faces[::-1].copy()))
     assert target.shape == (2, 128)
     expected = ((output - target) ** 2).sum() / (2 * 128)
     assert float(dlib_loss(faces, faces[::-1].copy())) == pytest.approx(expected, rel=1e-4)
@@ -61,7 +62,7 @@ def test_dlib_loss_is_the_mean_over_batch_and_features(dlib_loss, faces) -> None
 
 
 def test_scale_that_the_docstring_states(dlib_loss, faces) -> None:
-    descriptors = np.asarray(dlib_loss.network.descriptor(faces))
+    descriptors = np.asarray(dlib_loss.network(faces))
     assert np.all(np.abs(np.linalg.norm(descriptors, axis=1) - 1.4) < 0.2)
 
 
@@ -89,7 +90,7 @@ def test_nothing_is_trainable_and_all_is_float32_under_mixed_precision(dlib_loss
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        descriptor = identity_network("dlib_resnet").descriptor(faces)
+        descriptor = identity_network("dlib_resnet")(faces)
         assert keras.backend.standardize_dtype(descriptor.dtype) == "float32"
         chip = aligned_chip(faces)
         assert keras.backend.standardize_dtype(chip.dtype) == "float32"
@@ -99,7 +100,7 @@ def test_nothing_is_trainable_and_all_is_float32_under_mixed_precision(dlib_loss
         assert not vgg.trainable_variables
     finally:
         keras.config.set_dtype_policy(policy)
-    expected = np.asarray(dlib_loss.network.descriptor(faces))
+    expected = np.asarray(dlib_loss.network(faces))
     np.testing.assert_allclose(np.asarray(descriptor), expected, atol=1e-5)
 
 

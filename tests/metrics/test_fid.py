@@ -20,7 +20,7 @@ from facehal.metrics.fid import (
     statistics,
 )
 from facehal.metrics.match_score import describe
-from facehal.weights import convert
+from facehal.weights.converters import inception as published
 
 
 def _features(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -191,7 +191,7 @@ def test_missing_weights_say_how_to_get_them(faces, tmp_path, monkeypatch) -> No
 
 
 def test_fid_is_the_distance_of_the_modes_features(faces, install) -> None:
-    install("inception", convert.INCEPTION_SHAPES)
+    install("inception", published.SHAPES)
     a, b = faces[:2], faces[9:]
     both = {}
     for mode in ("tf2015", "clean"):

@@ -5,12 +5,14 @@ import pytest
 
 from facehal.errors import WeightsError
 from facehal.features import vgg_face
+from facehal.features.descriptors import DESCRIPTORS
 from facehal.features.dlib_resnet import DlibResNet, aligned_chip
 from facehal.features.resnet50 import ResNet50
 from facehal.metrics import MetricError
 from facehal.metrics import match_score as match_score_module
-from facehal.metrics.match_score import DESCRIPTORS, describe, match_score, pearson
-from facehal.weights import convert, store
+from facehal.metrics.match_score import describe, match_score, pearson
+from facehal.weights import store
+from facehal.weights.converters import resnet50 as published
 
 
 def test_pearson_equal_to_numpy() -> None:
@@ -91,14 +93,14 @@ def test_missing_weights_are_never_replaced_by_another_descriptor(
     faces, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setenv("FACEHAL_WEIGHTS", str(tmp_path))
-    for descriptor, weights in DESCRIPTORS.items():
+    for descriptor, row in DESCRIPTORS.items():
         if descriptor != "dlib_resnet":  # comes with pip
-            with pytest.raises(WeightsError, match=f"facehal weights get {weights}"):
+            with pytest.raises(WeightsError, match=f"facehal weights get {row.weights}"):
                 describe(faces, descriptor)
 
 
 def test_the_papers_descriptor(faces, install) -> None:
-    install("resnet50_256d", convert.resnet50_shapes())
+    install("resnet50_256d", published.network_shapes())
     a, b = faces[:3], faces[8:]
     network = ResNet50()
     theirs = [np.asarray(network(x, training=False)) for x in (a, b)]

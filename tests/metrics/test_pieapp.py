@@ -5,7 +5,7 @@ from facehal.errors import WeightsError
 from facehal.features.pieapp import PieAPP
 from facehal.metrics import MetricError
 from facehal.metrics.pieapp import STRIDES, pieapp
-from facehal.weights import convert
+from facehal.weights.converters import pieapp as published
 
 
 def _random(n: int = 2, side: int = 91, seed: int = 0) -> np.ndarray:
@@ -15,7 +15,7 @@ def _random(n: int = 2, side: int = 91, seed: int = 0) -> np.ndarray:
 @pytest.fixture(scope="module", autouse=True)
 def random_pieapp(install) -> None:
     # Positive in the dense layers: the patches' weights are summed and divided by.
-    install("pieapp", convert.pieapp_shapes(), dense=True)
+    install("pieapp", published.network_shapes(), dense=True)
 
 
 @pytest.mark.parametrize("channels", ["bgr", "rgb"])

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from facehal.errors import WeightsError
-from facehal.weights import convert, files, store
+from facehal.weights import store
+from facehal.weights.arrays import fingerprint
+from facehal.weights.converters import alexnet, lpips
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +85,7 @@ def test_import_of_our_own_npz(shared: Path, folder: Path) -> None:
     given = shared / "weights/lpips/alexnet_owt_features_hwio.npz"
     file = store.import_file("alexnet", given)
     assert file == store.path("alexnet") == folder / "alexnet.npz"
-    loaded = store.load("alexnet", convert.ALEXNET_SHAPES)
+    loaded = store.load("alexnet", alexnet.SHAPES)
     with np.load(given) as original:
         for name, array in loaded.items():
             np.testing.assert_array_equal(array, original[name])
@@ -230,13 +232,13 @@ def test_get_takes_the_lpips_heads_from_an_installed_package() -> None:
     if importlib.util.find_spec("lpips") is None:
         pytest.skip("needs the pip package lpips (extra: reference)")
     store.get("lpips", progress=False)
-    heads = store.load("lpips", convert.LPIPS_SHAPES)
-    assert files.fingerprint(heads) == store.ENTRIES["lpips"].fingerprint
+    heads = store.load("lpips", lpips.SHAPES)
+    assert fingerprint(heads) == store.ENTRIES["lpips"].fingerprint
 
 
 def test_pip_that_cannot_download_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(store, "_LPIPS_PACKAGE", "not a package name==?")
+    monkeypatch.setattr(store, "LPIPS_PACKAGE", "not a package name==?")
     assert "pip could not download" in _message(store.get, "lpips", False)
 
 

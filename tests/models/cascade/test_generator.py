@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from facehal.layers import convolution
 from facehal.models.cascade.blocks import build_generator
 from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.generator import Generator, channels_at
@@ -33,7 +34,7 @@ def generator(size: str, resolution: int) -> Generator:
 def generators(request):
     """All five of a size. Their values do not matter here, and drawing 241 M takes a while."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keras.initializers, "HeNormal", lambda seed=None: keras.initializers.Zeros())
+        patch.setattr(convolution, "HeNormal", lambda seed=None: keras.initializers.Zeros())
         networks = {n: generator(request.param, n) for n in RESOLUTIONS}
     return request.param, networks
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from facehal.errors import WeightsError
-from facehal.weights import files
+from facehal.weights.formats.npz import read_npz
+from facehal.weights.formats.pytorch import read_torch
 
 
 def _zip_pth(path: Path, data: bytes, members: dict[str, bytes] | None = None, **options) -> Path:
@@ -38,7 +39,7 @@ def _tensor_pickle(count: int, size: str, stride: str) -> bytes:
 
 def _refused(path: Path) -> str:
     with pytest.raises(WeightsError) as caught:
-        files.read_torch(path)
+        read_torch(path)
     text = str(caught.value)
     assert "\n" not in text
     assert str(path) in text
@@ -57,7 +58,7 @@ def test_hand_written_state_dict_is_read(tmp_path: Path) -> None:
     values = np.arange(6, dtype="<f4")
     data = _tensor_pickle(6, "2 3", "1 2")
     file = _zip_pth(tmp_path / "a.pth", data, {"data/0": values.tobytes()})
-    np.testing.assert_array_equal(files.read_torch(file)["w"], values.reshape(3, 2).T)
+    np.testing.assert_array_equal(read_torch(file)["w"], values.reshape(3, 2).T)
 
 
 @pytest.mark.parametrize("form", ["zip", "legacy"])
@@ -74,7 +75,7 @@ def test_real_pytorch_files_are_read(tmp_path: Path, form: str) -> None:
     }
     file = tmp_path / "state.pth"
     torch.save(state, file, _use_new_zipfile_serialization=form == "zip")
-    read = files.read_torch(file)
+    read = read_torch(file)
     assert list(read) == list(state)
     for name, value in state.items():
         np.testing.assert_array_equal(read[name], value.detach().numpy())
@@ -152,7 +153,7 @@ def _good() -> dict[str, np.ndarray]:
 
 def test_npz_gives_float32_in_the_order_of_the_shapes(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "w.npz", extra=np.ones(3), **_good())
-    read = files.read_npz(tmp_path / "w.npz", SHAPES)
+    read = read_npz(tmp_path / "w.npz", SHAPES)
     assert list(read) == ["a", "b"]
     assert {array.dtype for array in read.values()} == {np.dtype("float32")}
 
@@ -171,7 +172,7 @@ def test_wrong_npz_is_refused(tmp_path: Path, change: dict, reason: str) -> None
     file = tmp_path / "w.npz"
     np.savez_compressed(file, allow_pickle=True, **(_good() | change))
     with pytest.raises(WeightsError, match=reason) as caught:
-        files.read_npz(file, SHAPES)
+        read_npz(file, SHAPES)
     assert str(file) in str(caught.value)
 
 
@@ -179,14 +180,14 @@ def test_incomplete_npz_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "w.npz"
     np.savez(file, a=_good()["a"])
     with pytest.raises(WeightsError, match="holds no b"):
-        files.read_npz(file, SHAPES)
+        read_npz(file, SHAPES)
     np.savez(file, **_good())
     data = file.read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(WeightsError, match="cannot be read as"):
-        files.read_npz(file, SHAPES)
+        read_npz(file, SHAPES)
     damaged = bytearray(data)
     damaged[data.index(b"\x93NUMPY") + 130] ^= 1
     file.write_bytes(damaged)
     with pytest.raises(WeightsError, match="cannot be read as"):
-        files.read_npz(file, SHAPES)
+        read_npz(file, SHAPES)

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from facehal.errors import WeightsError
-from facehal.weights import convert, files, store
+from facehal.weights import store
+from facehal.weights.arrays import fingerprint
+from facehal.weights.converters import alexnet, dlib_resnet, lpips
 
 
 def _empty_wheel(path: Path) -> Path:
@@ -20,18 +22,18 @@ def _empty_wheel(path: Path) -> Path:
 
 def test_alexnet_from_pytorch_is_alexnet_from_npz(tmp_path: Path, shared: Path) -> None:
     torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
-    ours = convert.alexnet(shared / "weights/lpips/alexnet_owt_features_hwio.npz")
+    ours = alexnet.convert(shared / "weights/lpips/alexnet_owt_features_hwio.npz")
     state = {"classifier.6.bias": torch.zeros(1000)}
     for number, index in enumerate((0, 3, 6, 8, 10), start=1):
         kernel = ours[f"conv{number}.kernel_hwio"].transpose(3, 2, 0, 1)
         state[f"features.{index}.weight"] = torch.tensor(np.ascontiguousarray(kernel))
         state[f"features.{index}.bias"] = torch.tensor(ours[f"conv{number}.bias"])
     torch.save(state, tmp_path / "alexnet.pth")
-    read = convert.alexnet(tmp_path / "alexnet.pth")
-    assert files.fingerprint(read) == files.fingerprint(ours)
+    read = alexnet.convert(tmp_path / "alexnet.pth")
+    assert fingerprint(read) == fingerprint(ours)
     torch.save({"fc.weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match=r"features\.0\.weight"):
-        convert.alexnet(tmp_path / "other.pth")
+        alexnet.convert(tmp_path / "other.pth")
 
 
 def test_lpips_heads_of_the_pip_package_are_those_of_the_table(tmp_path: Path) -> None:
@@ -41,15 +43,15 @@ def test_lpips_heads_of_the_pip_package_are_those_of_the_table(tmp_path: Path) -
     package = Path(spec.submodule_search_locations[0])
     wheel = tmp_path / "lpips-0.1.4-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        for version in convert.LPIPS_VERSIONS:
+        for version in lpips.VERSIONS:
             name = f"weights/v{version}/alex.pth"
             archive.write(package / name, f"lpips/{name}")
     for source in (package, wheel):
-        heads = convert.lpips(source)
-        assert files.fingerprint(heads) == store.ENTRIES["lpips"].fingerprint
+        heads = lpips.convert(source)
+        assert fingerprint(heads) == store.ENTRIES["lpips"].fingerprint
         assert min(head.min() for head in heads.values()) >= 0
     with pytest.raises(WeightsError, match="not the lpips wheel"):
-        convert.lpips(_empty_wheel(tmp_path / "x.whl"))
+        lpips.convert(_empty_wheel(tmp_path / "x.whl"))
 
 
 def test_dlib_file_is_checked_tensor_by_tensor(tmp_path: Path) -> None:
@@ -58,8 +60,8 @@ def test_dlib_file_is_checked_tensor_by_tensor(tmp_path: Path) -> None:
     for data in (whole[:-5000], whole[: len(whole) // 2], whole[5000:], b"", bytes(100_000)):
         file.write_bytes(data)
         with pytest.raises(WeightsError, match=r"not dlib's|cut off"):
-            convert.dlib_resnet(file)
+            dlib_resnet.convert(file)
     start = whole.index(b"\x01\x02\x02\x80\x12") + 11
     file.write_bytes(whole[:start] + struct.pack("<f", float("nan")) + whole[start + 4 :])
     with pytest.raises(WeightsError, match="not finite"):
-        convert.dlib_resnet(file)
+        dlib_resnet.convert(file)
