@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 import yaml
-from facehal.training.devices import Devices, available
 
 from facehal.errors import TrainingError
 from facehal.models.cascade.config import CascadeConfig
+from facehal.training.cluster import Devices, available
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,7 +34,7 @@ run = Run(
 )
 run.fit()
 if int(devices) > 1 and keras.backend.backend() == "tensorflow":
-    for variable in [*run.model.variables, *run.model.optimizer.variables]:
+    for variable in run.trainer.variables:
         first, second = variable.value.values
         equal = (first.numpy() == second.numpy()).all()
         assert equal or variable.path.startswith("loss")  # sums over a share each

@@ -2,8 +2,7 @@ import pytest
 
 from facehal.config import TrainingConfig
 from facehal.errors import TrainingError
-from facehal.models import from_dict
-from facehal.training.history import collapses, read_history, resolutions, total_epochs
+from facehal.training.history import Row, collapses, read_history, resolutions, total_epochs
 
 WATCH = TrainingConfig(collapse_bound=0.02, collapse_epochs=3, collapse_steps=500)
 
@@ -11,7 +10,7 @@ WATCH = TrainingConfig(collapse_bound=0.02, collapse_epochs=3, collapse_steps=50
 def rows(losses, steps=1000, resolution=64):
     name = f"{resolution}/discriminator"
     return [
-        {"epoch": n, "step": n * steps, "seconds": 1.0, name: loss}
+        Row({"epoch": n, "step": n * steps, "seconds": 1.0, name: loss})
         for n, loss in enumerate(losses, 1)
     ]
 
@@ -23,7 +22,8 @@ def test_history_of_stages(tmp_path):
         "epoch,step,seconds,stage,8/pixel,16/pixel\n1,3,2.5,8,0.25,\n2,6,3,16,,0.5\n"
     )
     first, second = read_history(tmp_path)
-    assert first == {"epoch": 1, "step": 3, "seconds": 2.5, "stage": 8, "8/pixel": 0.25}
+    assert first == {"epoch": 1, "step": 3, "seconds": 2.5, "8/pixel": 0.25}
+    assert (first.stage, second.stage) == ("8", "16")
     assert "8/pixel" not in second and second["16/pixel"] == 0.5
     assert resolutions([first, second]) == [8, 16]
 
@@ -38,14 +38,14 @@ def test_not_a_history(tmp_path, text):
 
 
 def test_total_epochs():
-    training = {"epochs": 7, "epochs_per_stage": 4}
-    values = {"size": "tiny", "training": training}
-    assert total_epochs(from_dict(values), []) == 7
-    growing = from_dict({**values, "model": "progan"})
-    assert total_epochs(growing, []) == 12  # 8, 16, 32
+    assert total_epochs([("", 7)], []) == 7 == total_epochs([("", 7)], rows([0.1] * 3))
+    growing = [("8", 4), ("16", 4), ("32", 4)]
+    assert total_epochs(growing, []) == 12
     # The first stage was over when it got four epochs instead of two.
-    rows = [{"epoch": n, "stage": stage} for n, stage in enumerate((8, 8, 16), 1)]
-    assert total_epochs(growing, rows[:2]) == 12 and total_epochs(growing, rows) == 2 + 4 + 4
+    done = rows([0.1] * 3)
+    for row, stage in zip(done, ("8", "8", "16"), strict=True):
+        row.stage = stage
+    assert total_epochs(growing, done[:2]) == 12 and total_epochs(growing, done) == 2 + 4 + 4
 
 
 def test_collapse():

@@ -1,9 +1,13 @@
+import cv2
+import keras
 import numpy as np
 import pytest
 
 from facehal.errors import TrainingError
 from facehal.images import contact_sheet, read_image, sheet_cells, write_png
+from facehal.models.cascade.cascade import Cascade
 from facehal.training.previews import (
+    Preview,
     by_epoch,
     evenly_spaced,
     newest,
@@ -111,3 +115,34 @@ def test_a_damaged_grid(tmp_path, damage):
         write_epoch_study(tmp_path / "epochs.png", tmp_path / "previews", rows(1), SIDE)
     text = str(caught.value)
     assert "epoch_0001.png: not a preview of this run" in text and text.count("epoch_0001") == 1
+
+
+def test_preview(tmp_path):
+    """Face mask, every resolution, original; a row per face."""
+    keras.utils.set_random_seed(0)
+    cascade = Cascade(2, 8, resolutions=(8, 16))
+    random = np.random.default_rng(0)
+    faces = random.integers(0, 256, (3, 16, 16, 3), np.uint8)
+    masks = np.zeros((3, 16, 16), np.uint8)
+    masks[:, 4:12, 4:12] = 1
+    path = tmp_path / "previews" / "p.png"
+    Preview(faces, masks).write(cascade, path)
+    picture = read_image(path)
+    head, side, gap = 14, 16, 2
+    assert picture.shape == (head + gap + 3 * (side + gap), gap + 4 * (side + gap), 3)
+
+    def cell(row, column):
+        top, left = head + gap + row * (side + gap), gap + column * (side + gap)
+        return picture[top : top + side, left : left + side]
+
+    inputs = {
+        "masked_faces": faces * masks[..., None] / np.float32(255),
+        "masks": masks[..., None].astype("float32"),
+    }
+    outputs = cascade.predict_on_batch(inputs)
+    for row in range(3):
+        assert np.array_equal(cell(row, 0), faces[row] * masks[row, ..., None])
+        small = cv2.resize(outputs["8"][row], (16, 16), interpolation=cv2.INTER_NEAREST)
+        assert np.abs(cell(row, 1) - small * 255.0).max() < 0.51
+        assert np.abs(cell(row, 2) - outputs["16"][row] * 255.0).max() < 0.51
+        assert np.array_equal(cell(row, 3), faces[row])

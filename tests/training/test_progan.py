@@ -110,23 +110,26 @@ def test_the_second_stage_starts_from_what_was_saved(config, sample_data, tmp_pa
     file of the first holds, bit for bit, with a new optimizer and a schedule of its own."""
     run = Run(config, sample_data, tmp_path, limit=LIMIT, progress=False)
     while run.step < PER_STAGE:
-        run._stretch(keras.callbacks.Callback())
+        run._stretch(run._watcher())
     assert not (tmp_path / "stages").exists()  # as if killed just then
 
     run = Run(config, sample_data, tmp_path, limit=LIMIT, progress=False, resume=True)
     assert (run.step, run.stage) == (PER_STAGE, 0)
     averaged = [v.numpy() for v in run.averaged.variables]
-    weights = [v.numpy() for v in run.model.network.variables]
+    weights = [v.numpy() for v in run.trainer.system.model.variables]
     assert not all(np.array_equal(a, b) for a, b in zip(averaged, weights, strict=True))
     run._keep_stage()
     run._grow()
     small = load(tmp_path / "stages" / "progan_8.keras")
     assert (run.stage, run.stage_start, run.stage_end) == (1, PER_STAGE, 2 * PER_STAGE)
-    assert int(run.model.optimizer.iterations.numpy()) == 0
-    assert run.model.optimizer.total_steps == PER_STAGE
+    for update in run.trainer.system.phases[0].updates:
+        assert int(update.optimizer.iterations.numpy()) == 0
+        assert float(update.optimizer.learning_rate) > 0
+        update.optimizer.iterations.assign(PER_STAGE)
+        assert float(update.optimizer.learning_rate) == 0  # its schedule is the stage's
     for layer in small.generators[0].layers:
         if layer.weights and layer.name not in OUTER:
-            ours = run.model.network.generators[0].get_layer(layer.name).get_weights()
+            ours = run.trainer.system.model.generators[0].get_layer(layer.name).get_weights()
             for a, b in zip(ours, layer.get_weights(), strict=True):
                 np.testing.assert_array_equal(a, b)
 

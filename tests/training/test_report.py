@@ -3,6 +3,8 @@
 import html
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,10 +12,11 @@ import pytest
 import yaml
 
 from facehal import cli
-from facehal.errors import ConfigError, FacehalError, TrainingError
+from facehal.errors import FacehalError, TrainingError
 from facehal.images import contact_sheet, write_png
-from facehal.models import from_dict
+from facehal.models import from_dict, task_of
 from facehal.models.cascade.config import CascadeConfig
+from facehal.training.folder import page_of
 from facehal.training.report import duration, write_report
 
 VOID = {"meta", "img", "circle", "path", "polyline"}
@@ -52,6 +55,7 @@ def made(folder, config: CascadeConfig, epochs: int, previews: bool = True):
     """A run folder after so many epochs."""
     folder.mkdir()
     (folder / "config.yaml").write_text(yaml.safe_dump(config.to_dict()))
+    (folder / "page.json").write_text(json.dumps(page_of(task_of(config))))
     about = {"command": "facehal train <x>", "started": "2026-01-02", "data_sha256": "ab" * 32}
     about["earlier"] = [{"started": "2026-01-01", "step": 0}]
     (folder / "environment.json").write_text(json.dumps(about))
@@ -140,11 +144,24 @@ def test_damaged_run_folders(tmp_path):
     with pytest.raises(TrainingError, match=r"not a run folder \(no config.yaml"):
         write_report(tmp_path)
     folder = made(tmp_path / "run", from_dict(TINY), 2)
-    for name, error in (("environment.json", TrainingError), ("config.yaml", ConfigError)):
-        (folder / name).write_text("[")
-        with pytest.raises(error, match=name) as caught:
-            write_report(folder)
-        assert "\n" not in str(caught.value)
+    for name in ("environment.json", "page.json"):
+        for text in ("[", "[]", "3"):
+            (folder / name).write_text(text)
+            with pytest.raises(TrainingError, match=name) as caught:
+                write_report(folder)
+            assert "\n" not in str(caught.value)
+    (folder / "page.json").unlink()  # a run of an earlier version
+    with pytest.raises(TrainingError, match="train --resume writes it anew"):
+        write_report(folder)
+
+
+def test_it_needs_no_keras(tmp_path):
+    folder = made(tmp_path / "run", from_dict(TINY), 2)
+    code = (
+        "import sys\nfrom facehal.training.report import write_report\n"
+        "write_report(sys.argv[1])\nassert 'keras' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, folder], check=True, timeout=60)
 
 
 def test_page_cannot_be_written(tmp_path):

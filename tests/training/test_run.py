@@ -77,7 +77,7 @@ def copy(finished, tmp_path) -> Path:
 def test_the_run_folder(finished, config):
     assert {p.name for p in finished.iterdir()} == {
         *("config.yaml", "environment.json", "history.csv", "model.keras"),
-        *("previews", "checkpoints", "tensorboard", "report.html", "epochs.png"),
+        *("previews", "checkpoints", "tensorboard", "report.html", "epochs.png", "page.json"),
     }
     assert load_config(finished / "config.yaml") == config
     about = json.loads((finished / "environment.json").read_text())
@@ -137,7 +137,7 @@ def test_saved_model_is_the_moving_average(finished):
     saved = keras.models.load_model(finished / "model.keras")
     with np.load(finished / "checkpoints" / "step_00000024.npz") as stored:
         arrays = {name: stored[name] for name in stored if name != "meta"}
-    (average,) = (x for name, x in arrays.items() if ":optimizer:" in name and "average" in name)
+    (average,) = (x for name, x in arrays.items() if ":average:" in name)
     kernel = saved.generators[0].get_layer("entry").kernel.numpy()
     assert np.array_equal(average[: kernel.size], kernel.ravel())  # the first variable of all
     assert not any(np.array_equal(x, kernel) for x in arrays.values())
@@ -186,7 +186,7 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     page = (copy / "report.html").read_text()
     assert "8 of 10 epochs" in page and "after step 26" in page
 
-    broken = run.model.cascade.trainable_variables[0]
+    broken = run.trainer.system.model.trainable_variables[0]
     broken.assign(np.full(broken.shape, np.nan))
     with pytest.raises(TrainingError) as caught:
         run.fit()

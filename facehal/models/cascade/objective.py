@@ -94,7 +94,8 @@ class Objective:
         if config.perceptual_at(resolution):
             report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
             total += config.perceptual * report["perceptual"]
-        if detached_discriminator is not None:
+        if config.adversarial_at(resolution):
+            assert detached_discriminator is not None
             report["adversarial"] = terms.adversarial(detached_discriminator(seen))
             total += config.adversarial * report["adversarial"]
         if config.identity_at(resolution):
@@ -106,7 +107,8 @@ class Objective:
         report["generator"] = total
 
         discriminator_loss = ops.zeros(())
-        if discriminator is not None:
+        if config.adversarial_at(resolution):
+            assert discriminator is not None
             real = discriminator(seen_target)
             fake = discriminator(ops.stop_gradient(seen))
             discriminator_loss = terms.discriminator_real(
