@@ -51,7 +51,7 @@ def test_alarm_names_the_last_checkpoint(tmp_path):
 
 def test_alarm_names_the_precision(tmp_path):
     """Where it is a likely cause, and only there."""
-    with pytest.raises(TrainingError, match="lower learning rates$"):
+    with pytest.raises(TrainingError, match=r"lower learning rates$"):
         bar(tmp_path).look(BAD)
     with pytest.raises(TrainingError, match=r"float32 \(training.precision is bfloat16, a likely"):
         bar(tmp_path, precision="bfloat16").look(BAD)

@@ -93,7 +93,7 @@ def test_what_is_not_finite_is_not_kept(tmp_path):
     model = network(0)
     old = checkpoints.save(model, tmp_path, 1, {})
     model.system.model.layers[0].bias.assign(np.full(64, np.nan))
-    with pytest.raises(checkpoints.NotFinite, match="bias$"):
+    with pytest.raises(checkpoints.NotFinite, match=r"bias$"):
         checkpoints.save(model, tmp_path, 2, {})
     assert list(tmp_path.iterdir()) == [old]
 

@@ -89,6 +89,6 @@ def test_impossible_numbers_of_devices():
 
 
 def test_a_batch_that_cannot_be_shared(monkeypatch):
-    monkeypatch.setattr("facehal.training.devices.available", lambda: ["CPU:0", "CPU:1"])
+    monkeypatch.setattr("facehal.training.cluster.available", lambda: ["CPU:0", "CPU:1"])
     with pytest.raises(TrainingError, match="a batch of 9 cannot be shared out evenly among 2"):
         Devices(2, 9)
