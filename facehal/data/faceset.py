@@ -1,77 +1,186 @@
-"""Reading what `facehal.jobs.preprocess` wrote: the manifest, the faces and their masks."""
+"""Reading prepared faces: the manifest, the faces and their masks (section 4, "Training Data")."""
 
+import hashlib
+import json
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from facehal.data.schema import COLUMNS, FACE_POINTS, SIZE, TEXT_COLUMNS
-from facehal.errors import DataError, ImageError
+from facehal.data.schema import COLUMNS, FACE_POINTS, TEXT_COLUMNS
+from facehal.errors import DataError, ImageError, first_line
 from facehal.faces.mask import hull_masks
 from facehal.images import read_image
 
+KEPT = ["file", "face", "subject", "source_sha256"]
+"""The manifest's columns that a `FaceSet` holds as texts; with the landmarks all it needs."""
+ROWS = 20_000  # of a manifest in memory as text at a time
+CHUNK = 256  # faces in memory at a time, besides the result
+THREADS = 8  # more than cores: on a network drive they wait
+SHARE = 8  # faces for one thread at least: a small face is decoded faster than a thread wakes
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSet:
+    """The faces of a folder that `preprocess` wrote, read from their files when they are asked for.
+
+    Only the manifest is in memory, about 1 KB a face: half a million faces take 0.6 GB.
+
+    Attributes:
+        folder: the prepared folder.
+        frame: a row per face, numbered from 0, in the order of the manifest; the text columns
+            ``file`` (the photo), ``face`` (relative to the folder), ``subject`` (empty where
+            nobody knows) and ``source_sha256`` (of the photo).
+        landmarks: (n, 68, 2) float32, x and y in pixels of the face.
+        side: width and height of a face in pixels.
+    """
+
+    folder: Path
+    frame: pd.DataFrame
+    landmarks: np.ndarray
+    side: int
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str], limit: int | None = None) -> "FaceSet":
+        """Reads the manifest; of the pictures none, or the first where nothing else says its size.
+
+        Args:
+            folder: output folder of `preprocess`.
+            limit: take the first so many faces; the rest of the manifest is not read.
+
+        Raises:
+            DataError: no manifest, not one of ours, no usable face in it, a face that lies outside
+                of the folder or has no landmarks, or nothing that says how large a face is.
+        """
+        if limit is not None and limit < 1:
+            raise DataError(f"{folder}: at least one face is needed, not {limit}")
+        path = _manifest(folder)
+        rows = found = 0
+        texts: list[pd.DataFrame] = []
+        points: list[np.ndarray] = []
+        for part in _parts(path, [*KEPT, "status", *FACE_POINTS]):
+            rows += len(part)
+            part = usable(part, None if limit is None else limit - found)
+            _check_faces(path, part)
+            texts.append(part[KEPT])
+            points.append(_points(part))
+            found += len(part)
+            if found == limit:
+                break
+        if not found:
+            raise DataError(f"{path}: none of its {rows} photos gave a face")
+        frame = pd.concat(texts, ignore_index=True)
+        landmarks = np.empty((found, 68, 2), np.float32)
+        for start, part in zip(np.cumsum([0, *map(len, points)]), points, strict=False):
+            landmarks[start : start + len(part)] = part
+        return cls(Path(folder), frame, landmarks, _side(Path(folder), frame["face"].iloc[0]))
+
+    def __len__(self) -> int:
+        return len(self.frame)
+
+    @property
+    def subjects(self) -> list[str]:
+        """Who is in the set, sorted: the subject of label i at place i; empty names left out."""
+        return self._labelled[1]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int32: each face's subject as its place in `subjects`; -1 without a subject.
+
+        They are numbered within this set: another limit or folder may number people otherwise.
+        """
+        return self._labelled[0]
+
+    @cached_property
+    def _labelled(self) -> tuple[np.ndarray, list[str]]:
+        codes, names = pd.factorize(self.frame["subject"].to_numpy(object), sort=True)
+        unnamed = len(names) > 0 and names[0] == ""  # the empty name is the first of all
+        return codes.astype(np.int32) - np.int32(unnamed), list(names[unnamed:])
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 over what the pixels and masks follow from, hexadecimal; reads no picture.
+
+        That is, in order: the side, and of every face the photo's hash, the face's name and the
+        landmarks. A face's file that was changed afterwards is not noticed.
+        """
+        digest = hashlib.sha256(f"{len(self)} {self.side}".encode())
+        for start in range(0, len(self), ROWS):
+            part = self.frame[["source_sha256", "face"]].iloc[start : start + ROWS]
+            # No cell holds a NUL: it keeps apart what stands in two cells.
+            text = "\0".join(part.to_numpy(object).ravel())
+            digest.update(f"\0{text}".encode("utf-8", "surrogateescape"))
+            digest.update(self.landmarks[start : start + ROWS].astype("<f4").data)
+        return digest.hexdigest()
+
+    def read(self, rows: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Reads the faces of some rows, in a few threads, and draws their masks.
+
+        Args:
+            rows: numbers from 0, in any order, also several times the same.
+
+        Returns:
+            faces (n, side, side, 3) uint8 RGB, masks (n, side, side) uint8 with 1 = face.
+
+        Raises:
+            DataError: a face's file is missing, damaged or of another size.
+        """
+        rows = np.asarray(rows, int)
+        names = self.frame["face"].to_numpy(object)[rows]
+        return _read(self.folder, names, self.landmarks[rows], self.side)
+
+    def load(
+        self, side: int | None = None, *, progress: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads all faces into memory.
+
+        Args:
+            side: shrink them to so many pixels, as `shrunk` does; never are more than some
+                hundred in memory at their full size.
+            progress: draw a bar on standard error.
+
+        Returns:
+            faces (n, side, side, 3) uint8 RGB, masks (n, side, side) uint8 with 1 = face.
+
+        Raises:
+            DataError: a face's file is missing, damaged or of another size; or ``side`` is no
+                divisor of the set's.
+        """
+        side = self.side if side is None else side
+        check_side(self.side, side)
+        faces = np.empty((len(self), side, side, 3), np.uint8)
+        masks = np.empty((len(self), side, side), np.uint8)
+        with tqdm(total=len(self), unit="face", disable=not progress) as bar:
+            for start in range(0, len(self), CHUNK):
+                stop = min(start + CHUNK, len(self))
+                faces[start:stop], masks[start:stop] = shrunk(*self.read(range(start, stop)), side)
+                bar.update(stop - start)
+        return faces, masks
+
 
 def read_manifest(folder: str | os.PathLike[str]) -> pd.DataFrame:
-    """Read and check the manifest of a preprocessed folder: one row per photo, failed ones too.
+    """Read and check the whole manifest: one row per photo, failed ones too, every column.
 
-    The columns are those of `facehal.jobs.preprocess.COLUMNS`; text columns hold strings (empty
-    where there is nothing), the others numbers (NaN where there is nothing).
+    The columns are those of `facehal.data.schema`; text columns hold strings (empty where there is
+    nothing), the others numbers (NaN where there is nothing). For large sets `FaceSet` takes a
+    quarter of the memory.
 
     Raises:
         DataError: no manifest, not one of ours, or no usable face in it.
     """
-    path = Path(folder) / "manifest.csv"
-    if not path.is_file():
-        hint = f"run `facehal preprocess PHOTOS {folder}` first"
-        if path.with_name("manifest.partial.csv").is_file():
-            hint = "preprocessing was interrupted: run it again, it goes on"
-        raise DataError(f"{path}: no manifest: {hint}")
-    # "NA" and "None" are names of people, too: only numbers can be missing.
-    missing = {name: [""] for name in COLUMNS if name not in TEXT_COLUMNS}
-    try:
-        frame = pd.read_csv(
-            path,
-            dtype=dict.fromkeys(TEXT_COLUMNS, str),
-            keep_default_na=False,
-            na_values=missing,
-            encoding_errors="surrogateescape",
-        )
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a manifest: {str(error).splitlines()[0]}") from error
-    absent = [name for name in COLUMNS if name not in frame.columns]
-    if absent:
-        raise DataError(f"{path}: the column {absent[0]} is missing: preprocess the photos again")
+    path = _manifest(folder)
+    frame = pd.concat(_parts(path), ignore_index=True)
     ok = frame[frame["status"] == "ok"]
     if ok.empty:
         raise DataError(f"{path}: none of its {len(frame)} photos gave a face")
-    numbers = ok[FACE_POINTS]
-    if not all(map(pd.api.types.is_numeric_dtype, numbers.dtypes)) or numbers.isna().any(axis=None):
-        raise DataError(f"{path}: a face has no landmarks: preprocess the photos again")
+    _check_faces(path, ok)
     return frame
-
-
-def load_faces(
-    folder: str | os.PathLike[str], *, limit: int | None = None, progress: bool = False
-) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
-    """Load the aligned faces of a preprocessed folder and their masks.
-
-    Args:
-        folder: output folder of `preprocess`.
-        limit: take the first so many faces in the order of the manifest.
-        progress: show a bar.
-
-    Returns:
-        faces (n, 128, 128, 3) uint8 RGB, masks (n, 128, 128) uint8 with 1 = face, and the
-        manifest's rows of these faces, numbered from 0.
-
-    Raises:
-        DataError: as `read_manifest`, or a face's file is missing, damaged or of another size.
-    """
-    frame = usable(read_manifest(folder), limit)
-    return *load_rows(folder, frame, progress=progress), frame
 
 
 def usable(frame: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
@@ -80,37 +189,41 @@ def usable(frame: pd.DataFrame, limit: int | None = None) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
+def load_faces(
+    folder: str | os.PathLike[str], *, limit: int | None = None, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray, pd.DataFrame]:
+    """Load the aligned faces of a preprocessed folder, their masks, and the manifest's rows.
+
+    Args:
+        folder: output folder of `preprocess`.
+        limit: take the first so many faces in the order of the manifest.
+        progress: show a bar.
+
+    Returns:
+        faces (n, S, S, 3) uint8 RGB, masks (n, S, S) uint8 with 1 = face, and the manifest's rows
+        of these faces with all columns, numbered from 0.
+
+    Raises:
+        DataError: as `read_manifest`, or a face's file is missing, damaged or of another size.
+    """
+    frame = usable(read_manifest(folder), limit)
+    return *load_rows(folder, frame, progress=progress), frame
+
+
 def load_rows(
     folder: str | os.PathLike[str], frame: pd.DataFrame, *, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Load the faces of some rows of `usable`, for sets that do not fit into memory at once.
 
     Returns:
-        faces (n, 128, 128, 3) uint8 RGB and masks (n, 128, 128) uint8 with 1 = face.
+        faces (n, S, S, 3) uint8 RGB and masks (n, S, S) uint8 with 1 = face.
 
     Raises:
         DataError: a face's file is missing, damaged or of another size.
     """
-    folder = Path(folder)
-    faces = np.empty((len(frame), SIZE, SIZE, 3), np.uint8)
-
-    def load(item: tuple[int, str]) -> None:
-        index, name = item
-        try:
-            face = read_image(folder / name)
-        except ImageError as error:
-            raise DataError(f"{error}: preprocess the photos again") from error
-        if face.shape != faces.shape[1:]:
-            raise DataError(f"{folder / name}: must be {SIZE}x{SIZE}: preprocess the photos again")
-        faces[index] = face
-
-    # OpenCV decodes outside Python's lock.
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        loading = pool.map(load, enumerate(frame["face"]))
-        for _ in tqdm(loading, total=len(frame), unit="face", disable=not progress):
-            pass
-    points = frame[FACE_POINTS].to_numpy(np.float32).reshape(-1, 68, 2)
-    return faces, hull_masks(points, SIZE)
+    names, folder = frame["face"].to_numpy(object), Path(folder)
+    side = _side(folder, names[0] if len(names) else "")
+    return _read(folder, names, _points(frame), side, progress)
 
 
 def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,10 +237,129 @@ def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray,
 
     Returns:
         (n, size, size, 3) and (n, size, size) uint8; the arrays themselves where S is ``size``.
+
+    Raises:
+        DataError: ``size`` does not divide S.
     """
+    check_side(faces.shape[1], size)
     step = faces.shape[1] // size
     if step == 1:
         return faces, masks
     boxes = (len(faces), size, step, size, step)
     small = faces.reshape(*boxes, 3).mean(axis=(2, 4)).round().astype(np.uint8)
     return small, masks[:, step // 2 :: step, step // 2 :: step].copy()
+
+
+def check_side(prepared: int, wanted: int) -> None:
+    """DataError unless faces of ``prepared`` pixels can be shrunk to ``wanted`` ones."""
+    if wanted < 1 or prepared % wanted:
+        raise DataError(
+            f"faces of {prepared}x{prepared} cannot be shrunk to {wanted}x{wanted}: "
+            "preprocess the photos at that size or a multiple of it"
+        )
+
+
+def _manifest(folder: str | os.PathLike[str]) -> Path:
+    path = Path(folder) / "manifest.csv"
+    if not path.is_file():
+        hint = f"run `facehal preprocess PHOTOS {folder}` first"
+        if path.with_name("manifest.partial.csv").is_file():
+            hint = "preprocessing was interrupted: run it again, it goes on"
+        raise DataError(f"{path}: no manifest: {hint}")
+    return path
+
+
+def _parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
+    """The manifest's rows, some thousands at a time; all columns or some, landmarks as float32."""
+    options = {"keep_default_na": False, "encoding_errors": "surrogateescape"}
+    try:
+        header = pd.read_csv(path, nrows=0, **options).columns
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a manifest: {first_line(error)}") from error
+    absent = [name for name in COLUMNS if name not in header]
+    if absent:
+        raise DataError(f"{path}: the column {absent[0]} is missing: preprocess the photos again")
+    try:
+        parts = pd.read_csv(
+            path,
+            usecols=columns,
+            # "NA" and "None" are names of people, too: only numbers can be missing. Objects, for
+            # names that are no UTF-8 have no place in Arrow's strings.
+            na_values={name: [""] for name in COLUMNS if name not in TEXT_COLUMNS},
+            dtype=dict.fromkeys(TEXT_COLUMNS, object) | dict.fromkeys(FACE_POINTS, np.float32),
+            chunksize=ROWS,
+            **options,
+        )
+        with parts:
+            yield from parts
+    except pd.errors.ParserError as error:
+        raise DataError(f"{path}: not a manifest: {first_line(error)}") from error
+    except ValueError as error:  # what is no number
+        raise DataError(f"{path}: a face has no landmarks: preprocess the photos again") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or 'cannot be read'}") from error
+
+
+def _points(frame: pd.DataFrame) -> np.ndarray:
+    points: np.ndarray = frame[FACE_POINTS].to_numpy(np.float32)
+    return points.reshape(-1, 68, 2)
+
+
+def _check_faces(path: Path, frame: pd.DataFrame) -> None:
+    """Every row's face must have its landmarks and lie in the folder."""
+    bad = ~np.isfinite(_points(frame)).all((1, 2))
+    if bad.any():
+        photo = frame["file"].iloc[int(bad.argmax())]
+        raise DataError(
+            f"{path}: the face of {photo} has no landmarks: preprocess the photos again"
+        )
+    for name in frame["face"]:
+        # Manifests are passed on with their pictures: one must not read elsewhere on the disk.
+        if not name or name[0] == "/" or "\0" in name or (".." in name and ".." in name.split("/")):
+            raise DataError(f"{path}: the face {name!r} lies outside of the folder: not read")
+
+
+def _side(folder: Path, name: str) -> int:
+    """Side of a face: what `preprocess` noted, else that of the first face."""
+    try:
+        side = json.loads((folder / "settings.json").read_bytes())["size"]
+        if type(side) is int and side > 0:
+            return side
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return int(_face(folder / name).shape[0])
+
+
+def _face(path: Path) -> np.ndarray:
+    try:
+        return read_image(path)
+    except ImageError as error:
+        raise DataError(f"{error}: preprocess the photos again") from error
+
+
+def _read(
+    folder: Path, names: np.ndarray, points: np.ndarray, side: int, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    faces = np.empty((len(names), side, side, 3), np.uint8)
+    with tqdm(total=len(names), unit="face", disable=not progress) as bar:
+
+        def load(rows: range) -> None:
+            for row in rows:
+                face = _face(folder / names[row])
+                if face.shape != faces.shape[1:]:
+                    raise DataError(
+                        f"{folder / names[row]}: must be {side}x{side}: preprocess the photos again"
+                    )
+                faces[row] = face
+            bar.update(len(rows))
+
+        step = max(SHARE, min(CHUNK, -(-len(names) // THREADS)))
+        shares = [range(i, min(i + step, len(names))) for i in range(0, len(names), step)]
+        if len(shares) < 2:
+            for share in shares:
+                load(share)
+        else:
+            # OpenCV decodes outside Python's lock.
+            with ThreadPoolExecutor(min(THREADS, len(shares))) as pool:
+                list(pool.map(load, shares))
+    return faces, hull_masks(points, side)
