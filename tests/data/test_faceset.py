@@ -299,4 +299,3 @@ def test_a_large_manifest_takes_little_memory(sample_data, tmp_path):
     count, subjects, drawn, megabytes = found.split()
     assert (count, subjects, drawn) == ("60000", "60000", "True")
     assert float(megabytes) < 110, megabytes
-    print(megabytes)
