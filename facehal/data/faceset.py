@@ -168,8 +168,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> pd.DataFrame:
     """Read and check the whole manifest: one row per photo, failed ones too, every column.
 
     The columns are those of `facehal.data.schema`; text columns hold strings (empty where there is
-    nothing), the others numbers (NaN where there is nothing). For large sets `FaceSet` takes a
-    quarter of the memory.
+    nothing), the others numbers (NaN where there is nothing). For large sets there is `FaceSet`,
+    which keeps only the columns that are needed.
 
     Raises:
         DataError: no manifest, not one of ours, or no usable face in it.
