@@ -30,26 +30,19 @@ def parse() -> argparse.Namespace:
 
 
 def worker(options: argparse.Namespace) -> None:
-    """One trainer, the way that a run trains it: `fit` over a stretch of batches."""
-    import keras
+    """One trainer, the way that a run trains it."""
+    from dataclasses import replace
+
     import keras_side
 
-    from facehal.data.pipeline import Pairs, Stretch
-    from facehal.models.cascade.cascade import CascadeTrainer
-    from facehal.models.cascade.progan import StageTrainer
-    from facehal.training.phases import GanTrainer
-
-    config = keras_side.configuration(options)
-    keras.utils.set_random_seed(0)
+    config, stage = keras_side.configuration(options), 0
     sizes = config.network.resolutions
-    trainer: GanTrainer
-    if options.worker == CASCADE:
-        trainer = CascadeTrainer(config)
-    else:
-        trainer = StageTrainer(config, sizes.index(int(options.worker.removeprefix("block "))))
+    if options.worker != CASCADE:
+        config = replace(config, model="progan")
+        stage = sizes.index(int(options.worker.removeprefix("block ")))
+    trained = keras_side.trainer(config, stage)
     data = keras_side.batch(options.batch, sizes[-1])
-    pairs = Pairs(data["faces"], data["masks"], options.batch)
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
+    common.serve(lambda n: keras_side.steps(trained, data, options.batch, n))
 
 
 def main() -> None:

@@ -5,8 +5,10 @@ import argparse
 import keras
 import numpy as np
 
-from facehal.models import from_dict
+from facehal.data.pipeline import Loaded, Pipeline, prefetched
+from facehal.models import from_dict, task_of
 from facehal.models.cascade.config import CascadeConfig
+from facehal.training.phases import Trainer
 
 
 def configuration(options: argparse.Namespace) -> CascadeConfig:
@@ -29,6 +31,18 @@ def batch(count: int, side: int) -> dict[str, np.ndarray]:
     y, x = np.mgrid[:side, :side] / side - 0.5
     mask = ((x / 0.3) ** 2 + (y / 0.4) ** 2 < 1).astype(np.uint8)
     return {"faces": faces, "masks": np.repeat(mask[None], count, axis=0)}
+
+
+def trainer(config: CascadeConfig, stage: int = 0, jit_compile: bool | str = "auto") -> Trainer:
+    """What trains a stage of an experiment, as a run makes it, from seed 0."""
+    keras.utils.set_random_seed(0)
+    return Trainer(task_of(config).build(stage, None, 0), jit_compile)
+
+
+def steps(trained: Trainer, inputs: dict[str, np.ndarray], size: int, count: int) -> None:
+    """So many steps, the way that a run takes them."""
+    pipeline = Pipeline(Loaded(inputs["faces"], inputs["masks"]), size)
+    trained.fit(batch for _, batch in prefetched(pipeline, 0, count))
 
 
 def shake(cascade: keras.Model, inputs: dict) -> None:
@@ -74,24 +88,24 @@ def export_cascade(cascade) -> dict[str, np.ndarray]:
     return arrays
 
 
-def export_trainer(trainer) -> dict[str, np.ndarray]:
+def export_trainer(trained: Trainer) -> dict[str, np.ndarray]:
     """Everything that a training step needs."""
-    arrays = export_cascade(trainer.cascade)
-    for network in trainer.discriminators:
-        if network is not None:
-            arrays |= export(network.name, network)
-    if trainer.objective.lpips is not None:
-        arrays |= export("alexnet", trainer.objective.lpips.network)
-        for index, head in enumerate(trainer.objective.lpips.heads):
+    system = trained.system
+    arrays = export_cascade(system.model)
+    for network in system.discriminators:
+        arrays |= export(network.name, network)
+    if system.objective.lpips is not None:
+        arrays |= export("alexnet", system.objective.lpips.network)
+        for index, head in enumerate(system.objective.lpips.heads):
             arrays[f"alexnet.head{index}"] = np.asarray(head).reshape(-1)
-    if trainer.objective.identity is not None:
+    if system.objective.identity is not None:
         from facehal.features import dlib_resnet
         from facehal.weights.converters.dlib_resnet import BLOCKS
 
         network = dlib_resnet.DlibResNet()
         arrays |= export("dlib", network)
         left, top, side = dlib_resnet.CROP
-        largest = trainer.resolutions[-1]
+        largest = system.resolutions[-1]
         arrays["dlib_rows"] = dlib_resnet._resampling(largest, top, side)
         arrays["dlib_columns"] = dlib_resnet._resampling(largest, left, side)
         arrays["dlib_blocks"] = np.array(BLOCKS)

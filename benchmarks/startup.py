@@ -74,20 +74,16 @@ def picture(model: str | None, engine: str, mark) -> None:
 
 
 def training(options: argparse.Namespace, mark) -> None:
-    import keras
     import keras_side
 
-    from facehal.data.pipeline import Pairs, Stretch
-    from facehal.training.run import CascadeTrainer  # with all that a run imports
+    import facehal.training.run  # noqa: F401  with all that a run imports
 
     mark()
-    keras.utils.set_random_seed(0)
-    trainer = CascadeTrainer(keras_side.configuration(options))
+    trained = keras_side.trainer(keras_side.configuration(options))
     mark()
-    data = keras_side.batch(options.batch, trainer.resolutions[-1])
-    pairs = Pairs(data["faces"], data["masks"], options.batch)
-    for index in range(2):
-        trainer.fit(Stretch(pairs, index, index + 1).source(), verbose=0, shuffle=False)
+    data = keras_side.batch(options.batch, trained.system.resolutions[-1])
+    for _ in range(2):
+        keras_side.steps(trained, data, options.batch, 1)
         mark()
 
 

@@ -39,12 +39,10 @@ def parse() -> argparse.Namespace:
 
 
 def worker(options: argparse.Namespace) -> None:
-    import keras
     import keras_side
 
-    from facehal.data.pipeline import Pairs, Stretch
+    from facehal.data.pipeline import Loaded, Pipeline
     from facehal.models import from_dict
-    from facehal.models.cascade.cascade import CascadeTrainer
 
     loss = {"identity_from": options.identity_from}
     if options.identity == "none":
@@ -60,12 +58,11 @@ def worker(options: argparse.Namespace) -> None:
     )
     side = config.network.resolutions[-1]
     data = keras_side.batch(10 * options.batch, side)
-    pairs = Pairs(data["faces"], data["masks"], options.batch)
     if options.worker == INPUT:
-        return common.serve(lambda n: [pairs.batch(step) for step in range(n)])
-    keras.utils.set_random_seed(0)
-    trainer = CascadeTrainer(config)
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
+        pipeline = Pipeline(Loaded(data["faces"], data["masks"]), options.batch)
+        return common.serve(lambda n: [pipeline.batch(step) for step in range(n)])
+    trained = keras_side.trainer(config)
+    common.serve(lambda n: keras_side.steps(trained, data, options.batch, n))
 
 
 def main() -> None:

@@ -40,39 +40,20 @@ def export(options: argparse.Namespace) -> None:
     import keras_side
     import numpy as np
 
-    trainer = keras_trainer(options, jit_compile=False)
-    np.savez(options.weights, **keras_side.export_trainer(trainer))
-    common.serve(lambda n: None, {"loss": first_loss(trainer, options)})
-
-
-def keras_trainer(options: argparse.Namespace, jit_compile):
-    import keras
-    import keras_side
-
-    from facehal.models.cascade.cascade import CascadeTrainer
-
-    keras.utils.set_random_seed(0)
-    return CascadeTrainer(keras_side.configuration(options), jit_compile=jit_compile)
-
-
-def first_loss(trainer, options: argparse.Namespace) -> float:
-    import keras_side
-
-    x = keras_side.batch(options.batch, trainer.resolutions[-1])
-    return float(trainer.compute_loss(x=x, y_pred=trainer(x, training=True), training=True))
+    trained = keras_side.trainer(keras_side.configuration(options), jit_compile=False)
+    np.savez(options.weights, **keras_side.export_trainer(trained))
+    x = keras_side.batch(options.batch, trained.system.resolutions[-1])
+    loss, _ = trained.system.loss(x, 0)
+    common.serve(lambda n: None, {"loss": float(loss)})
 
 
 def keras_worker(options: argparse.Namespace) -> None:
     import keras_side
 
-    from facehal.data.pipeline import Pairs, Stretch
-
     jit: bool | str = True if options.worker == "tensorflow-xla" else "auto"
-    trainer = keras_trainer(options, jit)
-    data = keras_side.batch(options.batch, trainer.resolutions[-1])
-    pairs = Pairs(data["faces"], data["masks"], options.batch)
-    # The way that a run trains: `fit` over a stretch of batches.
-    common.serve(lambda n: trainer.fit(Stretch(pairs, 0, n).source(), verbose=0, shuffle=False))
+    trained = keras_side.trainer(keras_side.configuration(options), jit_compile=jit)
+    data = keras_side.batch(options.batch, trained.system.resolutions[-1])
+    common.serve(lambda n: keras_side.steps(trained, data, options.batch, n))
 
 
 def torch_worker(options: argparse.Namespace) -> None:

@@ -1,11 +1,15 @@
+import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from facehal.data.faceset import load_faces, read_manifest
+from facehal.data.faceset import FaceSet, load_faces, read_manifest, shrunk
 from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS
 from facehal.errors import DataError
 from facehal.faces.mask import hull_mask
@@ -121,3 +125,177 @@ def test_missing_damaged_or_wrong_face(copy):
     fails(copy, r"1\.png.*No such file")
     write_png(path, np.zeros((64, 64, 3), np.uint8))
     fails(copy, r"1\.png.*128x128")
+
+
+def test_face_set(prepared):
+    data = FaceSet.open(prepared)
+    faces, masks, frame = load_faces(prepared)
+    assert len(data) == 6 and data.side == 128
+    assert list(data.frame.columns) == ["file", "face", "subject", "source_sha256"]
+    for name in data.frame:
+        assert data.frame[name].tolist() == frame[name].tolist()
+    assert data.landmarks.shape == (6, 68, 2) and data.landmarks.dtype == np.float32
+    expected = frame[FACE_POINTS].to_numpy(np.float32).reshape(-1, 68, 2)
+    np.testing.assert_array_equal(data.landmarks, expected)
+    assert data.subjects == ["NA", "None"]
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1] and data.labels.dtype == np.int32
+    for ours, theirs in zip(data.load(progress=True), (faces, masks), strict=True):
+        assert ours.dtype == np.uint8
+        np.testing.assert_array_equal(ours, theirs)
+    rows = [4, 0, 4]
+    for ours, theirs in zip(data.read(rows), (faces[rows], masks[rows]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(data.load(32), shrunk(faces, masks, 32), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(DataError, match="cannot be shrunk"):
+        data.load(100)
+    assert data.read([])[0].shape == (0, 128, 128, 3)
+
+
+def test_limit_of_a_face_set(copy):
+    data = FaceSet.open(copy, 4)
+    assert len(data) == 4 and len(FaceSet.open(copy, 100)) == 6
+    assert data.labels.tolist() == [0, 0, 0, 1]
+    with pytest.raises(DataError, match="at least one face"):
+        FaceSet.open(copy, 0)
+
+
+def test_faces_without_a_subject(copy):
+    path = copy / "manifest.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[[1, 4], "subject"] = ""
+    frame.to_csv(path, index=False)
+    data = FaceSet.open(copy)
+    assert data.subjects == ["NA", "None"] and data.labels.tolist() == [0, -1, 0, 1, -1, 1]
+    frame.assign(subject="").to_csv(path, index=False)
+    assert FaceSet.open(copy).subjects == [] and set(FaceSet.open(copy).labels) == {-1}
+
+
+def test_hash_of_a_face_set(prepared, copy):
+    """The same for the same pixels and their order, wherever they lie; no picture is read."""
+    expected = FaceSet.open(prepared).sha256
+    assert len(expected) == 64 and expected != FaceSet.open(prepared, 5).sha256
+    shutil.rmtree(copy / "faces")
+    assert FaceSet.open(copy).sha256 == expected
+    path = copy / "manifest.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.assign(subject="x", status=frame["status"]).to_csv(path, index=False)
+    assert FaceSet.open(copy).sha256 == expected
+    for column, value in (("ax5", "1.25"), ("face", "faces/x.png"), ("source_sha256", "ab")):
+        changed = frame.copy()
+        changed.loc[2, column] = value
+        changed.to_csv(path, index=False)
+        assert FaceSet.open(copy).sha256 != expected
+    frame.iloc[::-1].to_csv(path, index=False)
+    assert FaceSet.open(copy).sha256 != expected
+
+
+def test_size_of_the_faces(copy):
+    """`preprocess` notes it; without its note the first face says it; all must have it."""
+    settings = copy / "settings.json"
+    for text in ("", "{}", "[1]", '{"size": "big"}'):
+        settings.write_text(text)
+        assert FaceSet.open(copy).side == 128
+    settings.unlink()
+    for path in (copy / "faces").rglob("*.png"):
+        write_png(path, read_image(path)[::2, ::2])
+    data = FaceSet.open(copy)
+    faces, masks = data.load()
+    assert data.side == 64 and faces.shape == (6, 64, 64, 3) and masks.shape == (6, 64, 64)
+    assert load_faces(copy)[0].shape == (6, 64, 64, 3)
+    write_png(copy / "faces/None/1.png", np.zeros((128, 128, 3), np.uint8))
+    for read in (data.load, lambda: load_faces(copy)):
+        with pytest.raises(DataError, match=r"None/1\.png: must be 64x64"):
+            read()
+    (copy / "faces/NA/0.png").unlink()
+    with pytest.raises(DataError, match=r"NA/0\.png: No such file"):
+        FaceSet.open(copy)
+    settings.write_text(json.dumps({"size": 64}))
+    assert len(FaceSet.open(copy)) == 6
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "faces/../../x.png", "", "a\0b"])
+def test_faces_outside_of_the_folder_are_refused(copy, name):
+    write_png(copy.parent / "x.png", np.zeros((128, 128, 3), np.uint8))
+    path = copy / "manifest.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    frame.loc[3, "face"] = "faces/..odd..name.png"  # no way out
+    frame.to_csv(path, index=False)
+    FaceSet.open(copy)
+    frame.loc[3, "face"] = name
+    frame.to_csv(path, index=False)
+    for read in (FaceSet.open, load_faces, read_manifest):
+        with pytest.raises(DataError, match="lies outside of the folder") as caught:
+            read(copy)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_face_set_says_what_is_wrong_like_load_faces(tmp_path, copy):
+    def fails(folder: Path, match: str) -> None:
+        with pytest.raises(DataError, match=match) as caught:
+            FaceSet.open(folder)
+        assert "\n" not in str(caught.value)
+
+    fails(tmp_path, "no manifest: run")
+    path = copy / "manifest.csv"
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
+    for value in ("", "x", "inf"):
+        changed = frame.copy()
+        changed.loc[2, "ax9"] = value
+        changed.to_csv(path, index=False)
+        fails(copy, "no landmarks")
+    frame.assign(status="failed").to_csv(path, index=False)
+    fails(copy, "none of its 8 photos")
+    frame.drop(columns="ay3").to_csv(path, index=False)
+    fails(copy, "column ay3 is missing")
+    frame.to_csv(path, index=False)
+    text = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*text[:3], "a,b," * 400 + "\n", *text[3:]]))
+    fails(copy, "not a manifest|no landmarks")
+
+
+def test_names_that_are_no_utf8(copy):
+    path = copy / "manifest.csv"
+    (copy / "faces/NA/0.png").rename(copy / os.fsdecode(b"faces/NA/\xff.png"))
+    path.write_bytes(path.read_bytes().replace(b"faces/NA/0.png", b"faces/NA/\xff.png"))
+    data = FaceSet.open(copy)
+    assert data.read([0])[0].shape == (1, 128, 128, 3) and len(data.sha256) == 64
+
+
+OPEN = """
+import sys
+from facehal.data.faceset import FaceSet
+
+def peak():
+    # Not getrusage: there a child's peak counts from its parent's size.
+    lines = open("/proc/self/status").read().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+FaceSet.open(sys.argv[1], 100)
+before = peak()
+data = FaceSet.open(sys.argv[1])
+data.sha256, data.labels
+faces, masks = data.read([0, len(data) - 1])
+print(len(data), len(data.subjects), bool(faces.any() and masks.any()), peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_large_manifest_takes_little_memory(sample_data, tmp_path):
+    """60,000 rows: 33 MB of landmarks, 30 MB of texts; as a whole frame they would be 150 MB."""
+    (tmp_path / "faces").symlink_to(sample_data / "faces")
+    head, *lines = (sample_data / "manifest.csv").read_text().splitlines()
+    rows = [line.split(",", 13) for line in lines if ",ok," in line]
+    place = COLUMNS.index("source_sha256")
+    with open(tmp_path / "manifest.csv", "w") as file:
+        file.write(f"{head}\n")
+        for index in range(60_000):
+            row = list(rows[index % len(rows)])
+            row[0], row[2], row[place] = f"{index}.jpg", f"s{index}", f"{index:064x}"
+            file.write(",".join(row) + "\n")
+    words = [sys.executable, "-c", OPEN, str(tmp_path)]
+    root = Path(__file__).resolve().parents[2]
+    found = subprocess.run(words, capture_output=True, text=True, check=True, cwd=root).stdout
+    count, subjects, drawn, megabytes = found.split()
+    assert (count, subjects, drawn) == ("60000", "60000", "True")
+    assert float(megabytes) < 110, megabytes

@@ -1,0 +1,123 @@
+"""Batches of a set too large for memory: seconds to the first one, faces per second, peak memory.
+
+python benchmarks/streaming.py
+python benchmarks/streaming.py --rows 100000 --batches 32
+
+The manifest has as many rows as asked for, each with a name, a subject and a hash of its own; the
+files behind them are the few hundred of the sample set. Each line is a process of its own; the
+files are in the system's cache.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import common
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=500_000, help="of the manifest")
+    parser.add_argument("--files", type=int, default=300, help="photos of the sample set")
+    parser.add_argument("--held", type=int, default=20_000, help="faces of the set in memory")
+    parser.add_argument("--batches", type=int, nargs="+", default=[10, 64])
+    parser.add_argument("--steps", type=int, default=1000, help="batches of 10; fewer of larger")
+    parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def write_set(folder: Path, rows: int, files: int) -> None:
+    """Prepared sample faces, and a manifest that names each of them by many ways."""
+    from facehal.data.samples import write_samples
+    from facehal.data.schema import COLUMNS
+    from facehal.jobs.preprocess import preprocess
+
+    write_samples(folder / "photos", files)
+    preprocess(folder / "photos", folder / "prepared", progress=False)
+    head, *lines = (folder / "prepared/manifest.csv").read_text().splitlines()
+    file, face, subject, sha256 = map(COLUMNS.index, ("file", "face", "subject", "source_sha256"))
+    known = [line.split(",", sha256 + 1) for line in lines if ",ok," in line]
+    set_folder = folder / "set"
+    (set_folder / "faces").mkdir(parents=True)
+    (set_folder / "settings.json").write_bytes((folder / "prepared/settings.json").read_bytes())
+    with open(set_folder / "manifest.csv", "w") as manifest:
+        manifest.write(f"{head}\n")
+        for index in range(rows):
+            turn, place = divmod(index, len(known))
+            if not place:
+                (set_folder / f"faces/{turn:05d}").symlink_to(folder / "prepared/faces")
+            row = list(known[place])
+            row[file] = f"{turn:05d}/{row[file]}"
+            row[face] = row[face].replace("faces/", f"faces/{turn:05d}/")
+            row[subject] = f"subject {index // 20}"
+            row[sha256] = f"{index:064x}"
+            manifest.write(",".join(row) + "\n")
+
+
+def peak() -> float:
+    """Peak memory of this process in MiB; its parent's does not count, as with getrusage."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+
+
+def child(folder: str, limit: int | None, memory: float, batch: int, steps: int) -> None:
+    """Prints what one way of reading takes; time counts from before the package is imported."""
+    start = time.perf_counter()
+    from facehal.data.faceset import FaceSet
+    from facehal.data.pipeline import open_pipeline, prefetched
+
+    imported, base = time.perf_counter() - start, peak()
+    faces = FaceSet.open(folder, limit)
+    opened = time.perf_counter() - start
+    pipeline = open_pipeline(faces, batch, memory=memory, noise=100, labels=True)
+    pipeline.batch(0)
+    first = time.perf_counter() - start
+    begun = time.perf_counter()
+    for _ in prefetched(pipeline, 1, 1 + steps):
+        pass
+    speed = steps * batch / (time.perf_counter() - begun)
+    found = {"rows": len(faces), "imported": imported, "opened": opened, "first": first}
+    print(json.dumps(found | {"speed": speed, "base": base, "peak": peak()}))
+
+
+def main() -> None:
+    options = parse()
+    if options.child:
+        child(**options.child)
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        write_set(Path(folder), options.rows, options.files)
+        size = (Path(folder) / "set/manifest.csv").stat().st_size / 1e6
+        held = min(options.held, options.rows)
+        ways = [("streamed", None, 0), ("streamed", held, 0), ("in memory", held, 1e12)]
+        for batch in options.batches:
+            for name, limit, memory in ways:
+                steps = max(1, options.steps * 10 // batch)
+                words = {"folder": f"{folder}/set", "limit": limit, "memory": memory}
+                words = json.dumps(words | {"batch": batch, "steps": steps})
+                found = json.loads(
+                    subprocess.run(
+                        [sys.executable, __file__, "--child", words],
+                        stdout=subprocess.PIPE,
+                        text=True,
+                        check=True,
+                        env=common.backend_environment("tensorflow"),
+                    ).stdout
+                )
+                rows.append(
+                    [name, f"{found['rows']:,}", str(batch)]
+                    + [f"{found[key]:.1f}" for key in ("imported", "opened", "first")]
+                    + [f"{found[key]:.0f}" for key in ("speed", "base", "peak")]
+                )
+    print(f"\n{common.machine()}; a manifest of {options.rows:,} rows, {size:.0f} MB\n")
+    header = ["faces", "rows", "batch", "imported, s", "opened, s", "first batch, s"]
+    print(common.table([*header, "faces/s", "imported, MiB", "peak, MiB"], rows))
+
+
+if __name__ == "__main__":
+    main()
