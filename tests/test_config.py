@@ -107,12 +107,13 @@ REFUSED = {
     "strides is one of": {"network": {"strides": []}},
     "precision is one of": {"training": {"precision": "float16"}},
     "lpips_version is one of": {"loss": {"lpips_version": 0.2}},
-    "starts at 8 and doubles, up to 128, not \\[16, 32\\]": {"network": {"resolutions": [16, 32]}},
-    "starts at 8 and doubles, up to 128, not \\[\\]": {"network": {"resolutions": []}},
-    "starts at 8 and doubles, up to 128, not 8": {"network": {"resolutions": 8}},
-    "up to 128, not \\[8, 16, 32, 64, 128, 256\\]": {
-        "network": {"resolutions": [8, 16, 32, 64, 128, 256]}
+    "starts at 8 and doubles, up to 1024, not \\[16, 32\\]": {"network": {"resolutions": [16, 32]}},
+    "starts at 8 and doubles, up to 1024, not \\[\\]": {"network": {"resolutions": []}},
+    "starts at 8 and doubles, up to 1024, not 8": {"network": {"resolutions": 8}},
+    "up to 1024, not \\[8, 16, 32, 64, 128, 256, 512, 1024, 2048\\]": {
+        "network": {"resolutions": [8, 16, 32, 64, 128, 256, 512, 1024, 2048]}
     },
+    "optimizer is one of joined, adam": {"training": {"optimizer": "sgd"}},
     "batch_size must be of type int, not 2.5": {"training": {"batch_size": 2.5}},
     "mirror must be of type bool, not 1": {"training": {"mirror": 1}},
     "epochs must be of type int, not True": {"training": {"epochs": True}},

@@ -2,12 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from facehal.errors import ImageError, TrainingError
 from facehal.images import contact_sheet, read_image, sheet_cells, to_float, write_png
-from facehal.models.base import PictureModel
 from facehal.training.history import Row
 
 KEEP_EPOCHS = 50  # grids of whole epochs that stay, evenly spaced, besides the newest
@@ -29,8 +29,8 @@ class Preview:
         self.masks = masks.astype("float32")[..., None]
         self.masked = self.targets * self.masks
 
-    def write(self, network: PictureModel, path: Path) -> None:
-        """Hallucinates and writes the grid as PNG."""
+    def write(self, network: Any, path: Path) -> None:
+        """Hallucinates with a :class:`facehal.models.PictureModel` and writes the grid as PNG."""
         outputs = network.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
         sizes = [str(size) for size in network.resolutions]  # JAX sorts them as text
         columns = [self.masked, *(outputs[size] for size in sizes), self.targets]

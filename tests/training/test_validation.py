@@ -17,7 +17,7 @@ from facehal.errors import TrainingError
 from facehal.images import to_float
 from facehal.layers.pyramid import pyramid
 from facehal.metrics.lpips import lpips
-from facehal.models import from_dict
+from facehal.models import from_dict, task_of
 from facehal.models.cascade.cascade import Cascade
 from facehal.training import validation as module
 from facehal.training.report import write_report
@@ -115,7 +115,7 @@ def test_a_resumed_run_may_begin_to_validate(config, sample_data, held_out, tmp_
 
 def test_perceptual_term_is_lpips(sample_data, held_out, weights):
     config = from_dict({"size": "tiny", "loss": {"identity": 0}})
-    validation = Validation(held_out, config, [])
+    validation = Validation(held_out, task_of(config).measures, [])
     assert [validation.names(size)[-2:] for size in (16, 32)] == [
         ("validation_pixel", "validation_ssim"),
         ("validation_perceptual", "validation_ssim"),
