@@ -113,7 +113,7 @@ REFUSED = {
     "up to 1024, not \\[8, 16, 32, 64, 128, 256, 512, 1024, 2048\\]": {
         "network": {"resolutions": [8, 16, 32, 64, 128, 256, 512, 1024, 2048]}
     },
-    "optimizer is one of joined, adam": {"training": {"optimizer": "sgd"}},
+    "optimizer is one of auto, joined, adam": {"training": {"optimizer": "sgd"}},
     "batch_size must be of type int, not 2.5": {"training": {"batch_size": 2.5}},
     "mirror must be of type bool, not 1": {"training": {"mirror": 1}},
     "epochs must be of type int, not True": {"training": {"epochs": True}},

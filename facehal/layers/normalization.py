@@ -24,7 +24,8 @@ class BatchNormalization(layers.BatchNormalization):
 
     def call(self, inputs, training=None, mask=None):
         """As Keras's."""
-        if not training or keras.backend.backend() != "tensorflow":
+        # Keras's layer knows what a frozen one does: it infers, and its statistics stay.
+        if not training or not self.trainable or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         if replicas() > 1:
             self.synchronized = True

@@ -125,18 +125,35 @@ class LinearEnd(keras.optimizers.schedules.LearningRateSchedule):
         return {"rate": self.rate, "total_steps": self.total_steps, "share": self.share}
 
 
+JOINED_UP_TO = 10_000_000
+"""Values up to which ``auto`` joins them: beyond, the temporaries weigh more than the graph
+(``benchmarks/optimizers.py``: 5.3 GiB against 1.2 for the paper's generators)."""
+
+
 def adam(
-    kind: str, rate: float, beta1: float, beta2: float, *, decay: float, total_steps: int, name: str
+    kind: str,
+    variables: list[keras.Variable],
+    rate: float,
+    beta1: float,
+    beta2: float,
+    *,
+    decay: float,
+    total_steps: int,
+    name: str,
 ) -> keras.optimizers.Optimizer:
     """The Adam of a network.
 
     Args:
-        kind: ``joined``, or ``adam``: Keras's own.
+        kind: ``joined``, ``adam`` (Keras's own), or ``auto``: joined up to :data:`JOINED_UP_TO`.
+        variables: that it is for.
         rate, beta1, beta2: as published.
         decay: last share of ``total_steps`` over which the rate falls to zero; 0 is off.
         total_steps: of the schedule.
         name: variables of two optimizers in one process are told apart by it.
     """
+    if kind == "auto":
+        values = sum(math.prod(v.shape) for v in variables)
+        kind = "joined" if values <= JOINED_UP_TO else "adam"
     schedule = LinearEnd(rate, total_steps, decay) if decay and total_steps else rate
     make = {"joined": JoinedAdam, "adam": keras.optimizers.Adam}[kind]
     return make(schedule, beta_1=beta1, beta_2=beta2, name=name)

@@ -15,7 +15,7 @@ WEIGHTS = "model.weights.h5"
 
 
 def save_model(model: keras.Model, path: str | Path, *, half: bool = False) -> Path:
-    """Writes ``path``, a file that ``keras.models.load_model`` reads after ``import facehal``.
+    """Writes ``path``; ``keras.models.load_model`` reads it after ``import facehal.models``.
 
     Args:
         model: a cascade or a ProGAN.

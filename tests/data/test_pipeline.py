@@ -118,7 +118,7 @@ def same(a: dict, b: dict) -> bool:
 
 
 def test_the_draws_of_a_seed_stay():
-    """Written down when the first version drew them; another order breaks every old run's resume."""
+    """Written down when the first version drew them; another order breaks old runs' resume."""
     faces = np.zeros((9, 2, 2, 3), np.uint8)
     faces[..., 0], faces[:, :, 1, 1] = np.arange(9)[:, None, None], 1
     pipeline = Pipeline(Loaded(faces, faces[..., 1]), 3, seed=5)

@@ -122,15 +122,11 @@ def test_load_model_gives_the_same_outputs(model, aligned):
         np.testing.assert_allclose(pictures, ours[int(name)], rtol=0, atol=1e-5)
 
 
-ORDERS = (
-    "import facehal, keras",
-    "import keras, facehal",
-    "from facehal.images import read_image; import keras",
-)
+ORDERS = ("import facehal.models, keras", "import keras, facehal.models")
 
 
 @pytest.mark.parametrize("order", ORDERS)
-def test_load_model_works_after_importing_facehal_in_any_order(order):
+def test_load_model_works_after_importing_the_models_in_any_order(order):
     path = shipped_models()["compact"]
     code = f"{order}; print(type(keras.models.load_model({str(path)!r})).__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

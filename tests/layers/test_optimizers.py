@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from facehal.layers import optimizers
 from facehal.layers.optimizers import JoinedAdam, LinearEnd, adam
 
 pytestmark = pytest.mark.core
@@ -75,16 +76,25 @@ def test_rates_fall_to_zero_over_the_last_share():
 
 
 @pytest.mark.parametrize(
-    ("kind", "made"), [("joined", JoinedAdam), ("adam", keras.optimizers.Adam)]
+    ("kind", "made"),
+    [("joined", JoinedAdam), ("adam", keras.optimizers.Adam), ("auto", JoinedAdam)],
 )
 def test_adam(kind, made):
     """Adam's first step is the rate times the gradient's sign, whatever its size."""
-    optimizer = adam(kind, 1e-3, 0.5, 0.999, decay=0.0, total_steps=0, name="x")
+    variables = [keras.Variable(np.zeros(2))]
+    options = {"beta1": 0.5, "beta2": 0.999, "name": "x"}
+    optimizer = adam(kind, variables, 1e-3, decay=0.0, total_steps=0, **options)
     assert type(optimizer) is made and (optimizer.beta_1, optimizer.beta_2) == (0.5, 0.999)
-    variable = keras.Variable(np.zeros(2))
-    optimizer.build([variable])
-    optimizer.apply([keras.ops.convert_to_tensor(np.array([5.0, -0.1], "float32"))], [variable])
-    np.testing.assert_allclose(variable.numpy(), [-1e-3, 1e-3], rtol=1e-4)
-    falling = adam(kind, 1e-3, 0.5, 0.999, decay=0.5, total_steps=10, name="x")
-    falling.build([variable])
+    optimizer.build(variables)
+    optimizer.apply([keras.ops.convert_to_tensor(np.array([5.0, -0.1], "float32"))], variables)
+    np.testing.assert_allclose(variables[0].numpy(), [-1e-3, 1e-3], rtol=1e-4)
+    falling = adam(kind, variables, 1e-3, decay=0.5, total_steps=10, **options)
+    falling.build(variables)
     assert float(falling.learning_rate) == pytest.approx(1e-3)
+
+
+def test_large_networks_take_kerass(monkeypatch):
+    monkeypatch.setattr(optimizers, "JOINED_UP_TO", 5)
+    options = {"beta1": 0.5, "beta2": 0.999, "decay": 0.0, "total_steps": 0, "name": "x"}
+    for length, made in ((5, JoinedAdam), (6, keras.optimizers.Adam)):
+        assert type(adam("auto", [keras.Variable(np.zeros(length))], 1e-3, **options)) is made

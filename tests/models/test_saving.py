@@ -59,9 +59,10 @@ def test_float16(cascade, inputs, tmp_path, record_property):
     assert 0 < apart < 2e-3
 
 
-def test_loads_after_import_facehal_alone(cascade, tmp_path):
+def test_loads_after_importing_the_models_alone(cascade, tmp_path):
     path = save_model(cascade, tmp_path / "model.keras", half=True)
-    code = f"import facehal, keras; print(type(keras.models.load_model({str(path)!r})).__name__)"
+    load = f"keras.models.load_model({str(path)!r})"
+    code = f"import facehal.models, keras; print(type({load}).__name__)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120
     )

@@ -6,6 +6,7 @@ import pytest
 from facehal.errors import TrainingError
 from facehal.images import contact_sheet, read_image, sheet_cells, write_png
 from facehal.models.cascade.cascade import Cascade
+from facehal.training.history import Row
 from facehal.training.previews import (
     Preview,
     by_epoch,
@@ -28,7 +29,8 @@ def grid(path, grey: int) -> None:
 
 
 def rows(count, **more):
-    return [{"epoch": n, "step": 10 * n, "seconds": 1.0, **more} for n in range(1, count + 1)]
+    numbered = range(1, count + 1)
+    return [Row({"epoch": n, "step": 10 * n, "seconds": 1.0, **more}) for n in numbered]
 
 
 def test_names(tmp_path):

@@ -74,7 +74,8 @@ class CascadeTraining(TrainingConfig):
     beta1: float = setting(0.5, high=0.9999999)
     beta2: float = setting(0.999, high=0.9999999)
     decay: float = setting(0.0, high=1.0)  # last share of the schedule over which rates fall to 0
-    optimizer: str = setting("joined", choices=("joined", "adam"))  # see facehal.layers.optimizers
+    optimizer: str = setting("auto", choices=("auto", "joined", "adam"))  # of Adam: see
+    # facehal.layers.optimizers
 
 
 @dataclass(frozen=True)

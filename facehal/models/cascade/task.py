@@ -81,12 +81,12 @@ class GanSystem(System):
             decay=training.decay,
             total_steps=total_steps,
         )
-        updates = [
-            Update(make(training.generator_rate, name="generators"), network.trainable_variables)
-        ]
+        ours = network.trainable_variables
+        updates = [Update(make(ours, training.generator_rate, name="generators"), ours)]
         theirs = [v for d in self.discriminators for v in d.trainable_variables]
         if theirs:
-            updates.append(Update(make(training.discriminator_rate, name="discriminators"), theirs))
+            optimizer = make(theirs, training.discriminator_rate, name="discriminators")
+            updates.append(Update(optimizer, theirs))
         names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
         super().__init__(
             model=network,
