@@ -6,8 +6,23 @@ class FacehalError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What another package's error says, on one line; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """What another package's error says, on one line; its type where it says nothing.
+
+    TensorFlow's about a broken library begins with a whole traceback: its lines do not count.
+    """
+    lines = str(error).strip().splitlines()
+    said = [line for line in lines if line and not line[0].isspace()]
+    said = [line for line in said if not line.startswith("Traceback")]
+    return (said or lines or [type(error).__name__])[0]
+
+
+def typed_line(error: BaseException, longest: int = 200) -> str:
+    """The same behind the error's type, for reports on errors of any kind: at most so many signs.
+
+    "TypeError: line"; the type alone where the error says nothing.
+    """
+    kind, line = type(error).__name__, first_line(error)
+    return (kind if line == kind else f"{kind}: {line}")[:longest]
 
 
 class ImageError(FacehalError):
