@@ -1,11 +1,10 @@
 """Files that are written whole or not at all, and folders that one process writes to at a time."""
 
 import contextlib
-import fcntl
 import os
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from facehal.errors import FacehalError
@@ -80,28 +79,56 @@ def locked(
 ) -> Iterator[None]:
     """Keeps out whoever else asks for the same folder, until left or the process ends.
 
-    A file system without locks lets everybody in.
+    The lock is on the file ``.lock`` in the folder, which may stay behind: it means nothing when
+    nobody holds it. A file system without locks lets everybody in.
 
     Args:
+        folder: an existing folder.
         error: the class raised where somebody else is in.
 
     Raises:
         FacehalError: as ``error``: "folder: another process is writing to it …".
     """
-    handle = os.open(folder, os.O_RDONLY)
+    import filelock  # here: most commands lock nothing, and start sooner without it
+
+    lock: filelock.BaseFileLock
+    path = Path(folder) / ".lock"
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise error(
-                f"{folder}: another process is writing to it; wait for its end, or name another "
-                "folder"
-            ) from None
-        except OSError:
-            pass
+        # Where locks are missing, a marker that a crash leaves behind would lock everybody out.
+        lock = filelock.FileLock(path, timeout=0, fallback_to_soft=False)
+    except TypeError:  # earlier versions know no such marker
+        lock = filelock.FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        raise error(
+            f"{folder}: another process is writing to it; wait for its end, or name another folder"
+        ) from None
+    except (OSError, NotImplementedError):
+        pass
+    try:
         yield
     finally:
-        os.close(handle)
+        lock.release()
+
+
+def unique_names(wanted: Iterable[str]) -> list[str]:
+    """File names in the order of the wanted ones, each of its own: ``x``, ``x_2``, ``x_3``.
+
+    Compared in lower case: some file systems know no other.
+    """
+    names = []
+    taken: set[str] = set()
+    numbers: dict[str, int] = {}  # the last one tried of every name: those before are taken
+    for name in wanted:
+        unique, number = name, numbers.get(name.lower(), 1)
+        while unique.lower() in taken:
+            number += 1
+            unique = f"{name}_{number}"
+        numbers[name.lower()] = number
+        taken.add(unique.lower())
+        names.append(unique)
+    return names
 
 
 _UMASK = threading.Lock()

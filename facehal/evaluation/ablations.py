@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ import yaml
 
 from facehal.config import Experiment, flat, shipped
 from facehal.data.faceset import read_manifest
-from facehal.errors import FacehalError, TrainingError
+from facehal.errors import FacehalError, TrainingError, typed_line
 from facehal.evaluation import report
 from facehal.evaluation.measures import Cell, Originals, measure_all
 from facehal.evaluation.systems import Faces, as_written, face_mask, of_model
@@ -342,8 +341,7 @@ def train_variant(job: str) -> None:
     except Exception as error:  # whatever it is, the next variant has its turn
         log = out / f"{name}.log"
         write_text(log, traceback.format_exc(), TrainingError)
-        line = (str(error).strip().splitlines() or [""])[0][:200]
-        reason = f"{type(error).__name__}: {line} (see {log})"
+        reason = f"{typed_line(error)} (see {log})"
         _write_status(out, name, state="failed", reason=reason, **source)
         return
     _write_status(
@@ -356,16 +354,6 @@ def train_variant(job: str) -> None:
         minutes=_seconds(run) / 60,
         **source,
     )
-
-
-def follow_parent() -> None:
-    """Ends this process when the one that started it is gone, and with it the pipe to stdin."""
-
-    def wait() -> None:
-        os.read(0, 1)  # not sys.stdin: Python could not end while a thread waits in it
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def _seconds(run: Run) -> float:

@@ -9,16 +9,11 @@ import numpy as np
 
 from facehal.errors import FacehalError, first_line
 from facehal.optional import require
+from facehal.processes import usable_cores
 from facehal.weights import store
 
 GRAPH = 1  # rises whenever a graph that was made before should be made anew
 PART = 4  # faces that a core computes at once; more outgrow its cache
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class OnnxEngine:
@@ -38,7 +33,7 @@ class OnnxEngine:
     def __init__(self, path: str | os.PathLike[str], threads: int | None = None):
         require("onnxruntime", "engine onnxruntime")
         self.path = Path(path)
-        self.threads = threads or _cores()
+        self.threads = threads or usable_cores()
         self._pool: ThreadPoolExecutor | None = None
         self._sessions: dict[int, Any] = {}
         session = self._session(self.threads)

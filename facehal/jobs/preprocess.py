@@ -2,57 +2,44 @@
 
 What lies in the output folder:
 
-- `faces/…/name.png`: the aligned faces, 128x128 RGB, in the photos' folder structure;
-- `manifest.csv`: one row per photo, sorted by name, failed ones included (`COLUMNS`);
+- `faces/…/name.png`: the aligned faces, RGB, in the photos' folder structure;
+- `manifest.csv`: one row per photo, sorted by name, failed ones included
+  (`facehal.data.schema.COLUMNS`);
 - `contact_sheet.png`: faces from the whole set with the hull of their landmarks drawn in;
-- `settings.json`: what the faces depend on besides the photos;
+- `settings.json`: what the faces depend on besides the photos: their size, who found the landmarks;
 - `manifest.partial.csv`: the journal, while the job runs or when it was cut off.
 """
 
 import csv
 import hashlib
-import io
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
-from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE
+from facehal.data.prepare import Given, detected, digest, empty_row, failed_row, prepare
+from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE, Row, leaves_folder
 from facehal.errors import ConfigError, DataError, ImageError
-from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE, align, eye_distance
-from facehal.faces.landmarks import LandmarkDetector
-from facehal.files import write_bytes
-from facehal.images import (
-    contact_sheet,
-    decode_image,
-    list_images,
-    read_image,
-    write_png,
-)
+from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE
+from facehal.files import unique_names, write_bytes
+from facehal.images import contact_sheet, list_images, read_image, write_png
+from facehal.jobs.mapping import each, processes
+from facehal.jobs.records import RowJournal, csv_bytes, read_rows
+from facehal.processes import usable_cores
 from facehal.weights import store
 
-MIN_SIDE = 32
-"""Photos with a shorter side, in pixels, are left out."""
-MIN_EYE_DISTANCE = 16
-"""Faces whose eyes are closer, in pixels of the photo, are left out: half of what they become."""
+MIN_SIZE = 8
+"""Smallest side of an aligned face in pixels: that of the first block."""
 
-_LARGEST_CHUNK = 16
-_SHEET_FACES, _SHEET_COLUMNS = 24, 6
+_TOGETHER = 16  # photos that go to a worker at once
+_SHEET_FACES, _SHEET_COLUMNS, _SHEET_SIDE = 24, 6, 256
 
-Row = dict[str, str]
 _Done = tuple[Row, bool]  # a row, and whether it was made now
 Points = Mapping[str, np.ndarray]
 
@@ -94,15 +81,16 @@ class _Task:
     photo: Path
     row: Row  # file, face, subject
     out_dir: Path
+    size: int
     earlier: Row | None
-    given: np.ndarray | None
-    detect: bool
+    given: Given | None  # None: dlib finds the landmarks
 
 
 def preprocess(
     raw_dir: str | os.PathLike[str],
     out_dir: str | os.PathLike[str],
     *,
+    size: int = SIZE,
     workers: int | None = None,
     landmarks: str | os.PathLike[str] | None = None,
     progress: bool = True,
@@ -114,8 +102,8 @@ def preprocess(
     columns `file` and `subject`, that one names the subjects instead.
 
     Results are kept as they come. A second run into the same folder does only what is missing:
-    photos that are new or whose SHA-256 changed, and everything if `landmarks` changed. The
-    manifest does not depend on the number of workers, nor on interruptions.
+    photos that are new or whose SHA-256 changed, and everything if `landmarks` or `size` changed.
+    The manifest does not depend on the number of workers, nor on interruptions.
 
     With more than one worker the caller's script must be importable (the usual
     `if __name__ == "__main__":`), as always with Python's multiprocessing.
@@ -123,20 +111,25 @@ def preprocess(
     Args:
         raw_dir: folder of photos.
         out_dir: where the results go; it may lie inside `raw_dir`.
-        workers: processes; by default one per core. 1 works in this process.
+        size: side of the aligned faces in pixels, 8 or more. Photos whose eyes are less than
+            size / 8 pixels apart are left out: they would be enlarged more than twice.
+        workers: processes; by default one for each core that may be used. 1 works in this process.
         landmarks: CSV with landmarks found elsewhere, so that dlib is not needed: columns `file`
             (relative to `raw_dir`) and px0, py0 … px67, py67 in pixels of the upright photo. An
             earlier `manifest.csv` is such a file. Photos without points in it fail.
         progress: show a bar.
 
     Raises:
-        DataError: no photos, an unusable landmarks file, or `out_dir` cannot be written.
-        ConfigError: fewer than one worker.
+        DataError: no photos, an unusable landmarks file, a worker process died, `out_dir` cannot be
+            written, or its manifest names faces outside of it.
+        ConfigError: fewer than one worker, or a size below 8.
         WeightsError: dlib or its model is not installed (and `landmarks` is not given).
         KeyboardInterrupt: passed on, after what is done has been kept.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
+    if size < MIN_SIZE:
+        raise ConfigError(f"size must be at least {MIN_SIZE}, not {size}")
     start = time.perf_counter()
     raw, out = Path(raw_dir), Path(out_dir)
     photos = _photos(raw, out)
@@ -145,13 +138,12 @@ def preprocess(
         store.path("dlib_landmarks")
     try:
         out.mkdir(parents=True, exist_ok=True)
-        earlier = _earlier_rows(out, _settings(landmarks))
-        tasks = _tasks(raw, out, photos, earlier, given)
-        count = workers or os.cpu_count() or 1
-        rows, reused = _work(tasks, out, count, progress)
+        earlier = _earlier_rows(out, _settings(size, landmarks))
+        tasks = _tasks(raw, out, size, photos, earlier, given)
+        rows, reused = _work(tasks, out, earlier, workers or usable_cores(), progress)
         rows.sort(key=lambda row: row["file"])
         _tidy(out, rows, earlier)
-        write_bytes(out / "manifest.csv", _csv(rows, head=True))
+        write_bytes(out / "manifest.csv", csv_bytes(rows, COLUMNS, head=True))
         _write_sheet(out, rows)
         (out / "manifest.partial.csv").unlink(missing_ok=True)
     except OSError as error:
@@ -215,13 +207,13 @@ def _photos(raw: Path, out: Path) -> list[Path]:
     return photos
 
 
-def _settings(landmarks: str | os.PathLike[str] | None) -> bytes:
+def _settings(size: int, landmarks: str | os.PathLike[str] | None) -> bytes:
     source = "dlib"
     if landmarks is not None:
         source = hashlib.sha256(Path(landmarks).read_bytes()).hexdigest()
     settings = {
         "version": 1,
-        "size": SIZE,
+        "size": size,
         "eye_distance": EYE_DISTANCE,
         "eye_middle": EYE_MIDDLE,
         "landmarks": source,
@@ -230,46 +222,42 @@ def _settings(landmarks: str | os.PathLike[str] | None) -> bytes:
 
 
 def _earlier_rows(out: Path, settings: bytes) -> dict[str, Row]:
-    """Rows of earlier runs by file; none if they were made with other settings."""
+    """Rows of earlier runs by file; none if they were made with other settings.
+
+    Then their faces go: all are made anew, and some may not come again (a larger size leaves out
+    more photos).
+
+    Raises:
+        DataError: they name faces outside of the folder.
+    """
     note = out / "settings.json"
-    journal = out / "manifest.partial.csv"
     rows: dict[str, Row] = {}
+    for name in ("manifest.csv", "manifest.partial.csv"):
+        for row in read_rows(out / name, COLUMNS):
+            if leaves_folder(row["face"]):
+                raise DataError(
+                    f"{out / name}: {row['face']!r} is no face of this folder: delete {name}, or "
+                    "name another folder"
+                )
+            rows[row["file"]] = row
     if note.is_file() and note.read_bytes() == settings:
-        for path in (out / "manifest.csv", journal):
-            rows.update((row["file"], row) for row in _read_rows(path))
-        # The journal is written anew, for its last line may be torn.
-        write_bytes(journal, _csv(rows.values(), head=True))
-    else:
-        (out / "manifest.csv").unlink(missing_ok=True)
-        write_bytes(journal, _csv([], head=True))
-        write_bytes(note, settings)
-    return rows
-
-
-def _read_rows(path: Path) -> Iterator[Row]:
-    if not path.is_file():
-        return
-    text = path.read_text("utf-8", errors="surrogateescape")
-    lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
-    reader = csv.DictReader(lines)
-    if reader.fieldnames != COLUMNS:
-        return
-    for row in reader:
-        if None not in row and None not in row.values():
-            yield row
-
-
-def _csv(rows: Iterable[Row], *, head: bool = False) -> bytes:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    if head:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+        return rows
+    for row in rows.values():
+        if row["face"]:
+            (out / row["face"]).unlink(missing_ok=True)
+    for name in ("manifest.csv", "manifest.partial.csv"):
+        (out / name).unlink(missing_ok=True)
+    write_bytes(note, settings)
+    return {}
 
 
 def _tasks(
-    raw: Path, out: Path, photos: list[Path], earlier: Mapping[str, Row], given: Points | None
+    raw: Path,
+    out: Path,
+    size: int,
+    photos: list[Path],
+    earlier: Mapping[str, Row],
+    given: Points | None,
 ) -> list[_Task]:
     files = [photo.relative_to(raw).as_posix() for photo in photos]
     subjects = _subjects(raw)
@@ -277,8 +265,8 @@ def _tasks(
     for photo, file, face in zip(photos, files, _face_names(files), strict=True):
         parent = photo.parent.name if photo.parent != raw else ""
         row = {"file": file, "face": face, "subject": subjects.get(file, parent)}
-        points = None if given is None else given.get(file)
-        tasks.append(_Task(photo, row, out, earlier.get(file), points, detect=given is None))
+        points = None if given is None else Given(given.get(file))
+        tasks.append(_Task(photo, row, out, size, earlier.get(file), points))
     return tasks
 
 
@@ -295,111 +283,48 @@ def _subjects(raw: Path) -> dict[str, str]:
 
 def _face_names(files: list[str]) -> list[str]:
     """PNG names: the photo's without its suffix, or with it where two photos would share one."""
-    # Compared in lower case: some file systems know no other.
     stems = [file[: -len(Path(file).suffix)] for file in files]
+    # Compared in lower case: some file systems know no other.
     counts = Counter(stem.lower() for stem in stems)
-    taken: set[str] = set()
-    names = []
-    for file, stem in zip(files, stems, strict=True):
-        name = stem if counts[stem.lower()] == 1 else file
-        while name.lower() in taken or (name == file and counts[name.lower()]):
-            name += "_"
-        taken.add(name.lower())
-        names.append(f"faces/{name}.png")
-    return names
+    wanted = [
+        stem if counts[stem.lower()] == 1 else file for file, stem in zip(files, stems, strict=True)
+    ]
+    return [f"faces/{name}.png" for name in unique_names(wanted)]
 
 
-def _work(tasks: list[_Task], out: Path, workers: int, progress: bool) -> tuple[list[Row], int]:
-    """Do all tasks, noting each chunk in the journal; returns the rows and how many were kept."""
-    size = max(1, min(_LARGEST_CHUNK, len(tasks) // (4 * workers)))
-    chunks = [tasks[i : i + size] for i in range(0, len(tasks), size)]
-    rows: list[Row] = []
-    reused = 0
-    with (
-        open(out / "manifest.partial.csv", "ab") as journal,
-        tqdm(total=len(tasks), unit="photo", disable=not progress) as bar,
-    ):
-        for done in _results(chunks, min(workers, len(chunks))):
-            new = [row for row, is_new in done if is_new]
-            journal.write(_csv(new))
-            journal.flush()
-            rows += [row for row, _ in done]
-            reused += len(done) - len(new)
-            bar.update(len(done))
-    return rows, reused
-
-
-def _results(chunks: list[list[_Task]], workers: int) -> Iterator[list[_Done]]:
-    if workers == 1:
-        yield from map(_do_chunk, chunks)
-        return
-    # Not fork: the caller may hold TensorFlow's threads, which a forked child does not survive.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    try:
-        waiting: set[Future[list[_Done]]] = set()
-        queue = iter(chunks)
-        while True:
-            # A short queue: on Ctrl-C only chunks already begun are waited for.
-            for chunk in queue:
-                waiting.add(pool.submit(_do_chunk, chunk))
-                if len(waiting) >= 3 * workers:
-                    break
-            if not waiting:
-                return
-            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise DataError(
-            "a worker process died: run again, it goes on; if memory ran out, with fewer workers;"
-            ' from a script, below `if __name__ == "__main__":`'
-        ) from error
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    cv2.setNumThreads(1)
-    # Ctrl-C reaches the whole process group; the parent alone decides when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    # A killed parent cannot tell its workers to stop.
-    threading.Thread(target=follow, daemon=True).start()
-
-
-@lru_cache(maxsize=1)
-def _detector() -> LandmarkDetector:
-    return LandmarkDetector()
-
-
-def _do_chunk(tasks: list[_Task]) -> list[_Done]:
-    return [_do(task) for task in tasks]
+def _work(
+    tasks: list[_Task], out: Path, earlier: Mapping[str, Row], workers: int, progress: bool
+) -> tuple[list[Row], int]:
+    """Do all tasks, noting each in the journal; returns the rows and how many were kept."""
+    with RowJournal(out / "manifest.partial.csv", COLUMNS, earlier.values()) as journal:
+        done = [
+            one.result
+            for one in each(
+                _do,
+                tasks,
+                engine=processes(workers, len(tasks)),
+                together=_TOGETHER,
+                journal=lambda results: journal.note(row for row, is_new in results if is_new),
+                unit="photo",
+                progress=progress,
+            )
+        ]
+    return [row for row, _ in done], sum(not is_new for _, is_new in done)
 
 
 def _do(task: _Task) -> _Done:
-    row = dict.fromkeys(COLUMNS, "") | task.row
+    row = empty_row() | task.row
     try:
-        data = task.photo.read_bytes()
-        row["source_sha256"] = hashlib.sha256(data).hexdigest()
-        if task.earlier is not None and _is_done(task, task.earlier, row["source_sha256"]):
-            return task.earlier, False
-        face = _face_of(decode_image(data), task, row)
+        photo = task.photo.read_bytes()
     except OSError as error:
-        return _failed(row, error.strerror or "cannot be read")
-    except ImageError as error:
-        return _failed(row, str(error))
-    except (cv2.error, MemoryError, RuntimeError) as error:
-        # One strange photo must not end a night's work; the reason is there to be read.
-        return _failed(row, " ".join(f"{type(error).__name__}: {error}".split())[:200])
+        return failed_row(row, error.strerror or "cannot be read"), True
+    if task.earlier is not None and _is_done(task, task.earlier, digest(photo)):
+        return task.earlier, False
+    made, face = prepare(photo, size=task.size, find=task.given or detected)
+    if face is None:
+        return made | {"file": row["file"], "subject": row["subject"]}, True
     write_png(task.out_dir / task.row["face"], face)
-    return row | {"status": "ok"}, True
+    return made | task.row, True
 
 
 def _is_done(task: _Task, earlier: Row, digest: str) -> bool:
@@ -408,42 +333,6 @@ def _is_done(task: _Task, earlier: Row, digest: str) -> bool:
     if earlier["status"] != "ok":
         return True
     return earlier["face"] == task.row["face"] and (task.out_dir / earlier["face"]).is_file()
-
-
-def _failed(row: Row, reason: str) -> _Done:
-    return row | {"status": "failed", "reason": reason, "face": ""}, True
-
-
-def _face_of(image: np.ndarray, task: _Task, row: Row) -> np.ndarray:
-    """Return the aligned face and fill in the row; ImageError with the reason if there is none."""
-    height, width = image.shape[:2]
-    row |= {"width": str(width), "height": str(height)}
-    if min(height, width) < MIN_SIDE:
-        raise ImageError(f"the photo is smaller than {MIN_SIDE} pixels")
-    if task.detect:
-        faces = _detector().detect(image)
-        row["faces_found"] = str(len(faces))
-        if not faces:
-            raise ImageError("no face found")
-        points, box = faces[0].points, faces[0].box
-    elif task.given is not None:
-        points = task.given
-        row["faces_found"] = "1"
-        low, high = np.floor(points.min(0)), np.ceil(points.max(0))
-        box = (int(low[0]), int(low[1]), int(high[0]), int(high[1]))
-    else:
-        raise ImageError("no points for this photo in the landmarks file")
-    row |= dict(zip(("left", "top", "right", "bottom"), map(str, box), strict=True))
-    row |= _numbers(PHOTO_POINTS, points)
-    if eye_distance(points) < MIN_EYE_DISTANCE:
-        raise ImageError(f"the eyes are less than {MIN_EYE_DISTANCE} pixels apart")
-    face, aligned = align(image, points, SIZE)
-    row |= _numbers(FACE_POINTS, aligned)
-    return face
-
-
-def _numbers(columns: list[str], points: np.ndarray) -> Row:
-    return {name: f"{value:.3f}" for name, value in zip(columns, points.ravel(), strict=True)}
 
 
 def _tidy(out: Path, rows: list[Row], earlier: Mapping[str, Row]) -> None:
@@ -465,10 +354,12 @@ def _write_sheet(out: Path, rows: list[Row]) -> None:
     # Spread over the whole set: the first ones may all be of one person.
     chosen = np.linspace(0, len(ok) - 1, min(_SHEET_FACES, len(ok))).astype(int)
     for row in [ok[index] for index in chosen]:
+        face = read_image(out / row["face"])
         # Enlarged first, so that the hull is a thin line; its points are pixel centres.
-        face = read_image(out / row["face"]).repeat(2, axis=0).repeat(2, axis=1)
+        times = max(1, _SHEET_SIDE // face.shape[0])
+        face = face.repeat(times, axis=0).repeat(times, axis=1)
         points = np.array([row[column] for column in FACE_POINTS], np.float32).reshape(68, 2)
-        hull = cv2.convexHull(np.rint((points + 0.5) * 2 - 0.5).astype(np.int32))
+        hull = cv2.convexHull(np.rint((points + 0.5) * times - 0.5).astype(np.int32))
         cv2.polylines(face, [hull], isClosed=True, color=(0, 255, 0), lineType=cv2.LINE_AA)
         cells.append(face)
     if cells:

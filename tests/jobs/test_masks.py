@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from facehal.data.exchange import write_masks
+
 from facehal.data.faceset import load_faces
 from facehal.errors import DataError
 from facehal.images import read_image

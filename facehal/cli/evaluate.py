@@ -1,0 +1,100 @@
+"""Verbs of ``facehal evaluate``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facehal.cli.app import METRICS_HELP, app, evaluate_app, import_keras, names
+from facehal.errors import FacehalError
+
+app.add_typer(evaluate_app, name="evaluate")
+
+
+@evaluate_app.command("table1")
+def evaluate_table1(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Option(help="Folder for tables and figures.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MODEL or NAME=FOLDER_OF_PICTURES; may be repeated."),
+    ] = None,
+    train: Annotated[
+        Path | None, typer.Option(help="Prepared training faces, for the reference rows.")
+    ] = None,
+    metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
+    limit: Annotated[int | None, typer.Option(min=2, help="Use only the first faces.")] = None,
+) -> None:
+    """Table 1 and Figure 5: any systems beside the reference rows and the paper's numbers."""
+    import_keras()
+    from facehal.evaluation.table1 import table1
+
+    systems: dict[str, str] = {}
+    for item in system or ["cascaded=compact"]:
+        name, equals, value = item.partition("=")
+        if not (name and equals and value):
+            raise FacehalError(f"--system {item}: write NAME=MODEL or NAME=FOLDER_OF_PICTURES")
+        if name in systems:
+            raise FacehalError(f"--system {item}: the name {name} is taken by {systems[name]}")
+        systems[name] = value
+    path = table1(data, systems, out, training=train, metrics=names(metrics), limit=limit)
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'figure5.png'}")
+
+
+@evaluate_app.command("pairs")
+def evaluate_pairs(
+    original: Annotated[Path, typer.Option(help="Folder of real pictures.")],
+    hallucinated: Annotated[Path, typer.Option(help="Folder of pictures with the same names.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tables.")],
+    metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
+) -> None:
+    """The metrics of any two folders of pictures with the same names."""
+    import_keras()
+    from facehal.evaluation.table1 import pairs
+
+    path = pairs(original, hallucinated, out, metrics=names(metrics))
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+
+
+@evaluate_app.command("verification")
+def evaluate_verification(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Option(help="Folder for verification.md and .json.")],
+    descriptor: Annotated[
+        str, typer.Option(help="resnet50_256d (the paper's) or dlib_resnet.")
+    ] = "resnet50_256d",
+    scoring: Annotated[
+        str, typer.Option(help="pearson (the paper's), cosine, euclid.")
+    ] = "pearson",
+) -> None:
+    """All against all: TPR at fixed FPRs (section 4.4)."""
+    import_keras()
+    from facehal.evaluation.verification import verify
+
+    path = verify(data, out, descriptor=descriptor, scoring=scoring)
+    print(path.read_text(encoding="utf-8"))
+    print(path)
+
+
+@evaluate_app.command("nearest")
+def evaluate_nearest(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    subject: Annotated[str, typer.Option(help="A person, as in the manifest.")],
+    out: Annotated[Path, typer.Option(help="Folder for nearest.md, .json and .png.")],
+    descriptor: Annotated[
+        str, typer.Option(help="vgg_face_hypercolumn (the paper's), vgg_face, dlib_resnet, ….")
+    ] = "vgg_face_hypercolumn",
+    count: Annotated[int, typer.Option(min=1, help="People to list.")] = 10,
+    min_photos: Annotated[int, typer.Option(min=1, help="Only people of so many photos.")] = 1,
+) -> None:
+    """Who of a set looks most like one person: the pair of the face swap (section 4.2)."""
+    import_keras()
+    from facehal.evaluation.subjects import nearest_subjects
+
+    path = nearest_subjects(
+        data, subject, out, descriptor=descriptor, count=count, min_photos=min_photos
+    )
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'nearest.png'}")

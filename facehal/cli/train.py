@@ -1,0 +1,240 @@
+"""Verbs around training: runs of every family, their pages, the ablation study."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facehal.cli.app import app, import_keras, names
+from facehal.errors import FacehalError
+
+# Typer keeps the line breaks inside a paragraph, so that each sentence here is one long line.
+TRAIN_EPILOG = """\
+Schedule, where the file says nothing: the paper's 50 epochs (ProGAN: 50 for every stage), batch \
+10, Adam at 1e-4 (generator) and 2e-4 (discriminator). A file states what differs and may extend \
+another one; facehal/models/cascade/config.py lists every name. Perceptual and identity terms \
+need weights: see `facehal weights list`.
+
+OUT holds, from the first checkpoint on (every 500 steps unless the file says \
+otherwise, and after every epoch):
+- report.html: configuration, data, versions, warnings, loss curves, newest pictures
+- epochs.png: the same faces after five evenly spaced epochs; `facehal report OUT` renews both
+- model.keras: the newest model, for `facehal hallucinate --model` or facehal.load
+- history.csv, tensorboard/: every loss by epoch
+- previews/: the same faces after each epoch; checkpoints/: the newest two, to resume from
+- config.yaml, environment.json: all of the configuration; command, data hash, versions, git state
+
+To go on after a stop or a crash, give the same command with --resume: the numbers are those of a \
+run that was never stopped. Of the experiment only the number of epochs and the collapse_ warnings \
+may change; where the file sets decay, another number of epochs changes the rates, too.
+
+A warning is printed when a discriminator collapses (collapse_bound, collapse_epochs, \
+collapse_steps in the file). KERAS_BACKEND=jax in the environment trains on JAX instead of \
+TensorFlow.
+"""
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder of prepared faces, from `facehal preprocess`.")
+]
+RunOption = Annotated[
+    Path, typer.Option("--out", help="Run folder: a new one, or with --resume that of the run.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on from the newest checkpoint in OUT.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Use only the first faces, for a trial.")
+]
+ValidationOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--validation",
+        help="Prepared faces of other people, to measure the model on after every epoch.",
+    ),
+]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-minutes",
+        min=0,
+        help="Stop at the first checkpoint after this time; --resume goes on.",
+    ),
+]
+DevicesOption = Annotated[
+    int, typer.Option("--devices", min=1, help="GPUs that share every batch evenly.")
+]
+MemoryOption = Annotated[
+    float,
+    typer.Option(
+        "--memory",
+        min=0,
+        help="GB that the faces may take; more of them are read from their files as they come.",
+    ),
+]
+
+
+@app.command(
+    "train",
+    epilog=TRAIN_EPILOG,
+    help="Train a model of a family on prepared faces: cascaded, all five blocks of 8×8 to 128×128 "
+    "in one step (section 3.1); progan, the progressively growing version (sections 3.1, 4.3), "
+    "block 8, then 16 around it … 128, whose finished stages stay in OUT/stages/. What is written "
+    "below of the schedule is theirs.",
+)
+def train(
+    family: Annotated[str, typer.Argument(help="cascaded or progan; the file's `model`.")],
+    data: DataOption,
+    out: RunOption,
+    config: Annotated[
+        Path,
+        typer.Option(
+            help="Experiment file (YAML), or the name of one that comes with the package "
+            "(compact, cascaded, progan_compact, …); see experiments/."
+        ),
+    ],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Instead of the file's (the paper's: 50).")
+    ] = None,
+    epochs_per_stage: Annotated[
+        int | None, typer.Option(min=1, help="Of ProGAN, instead of the file's (the paper's: 50).")
+    ] = None,
+    resume: ResumeOption = False,
+    limit: LimitOption = None,
+    validation: ValidationOption = None,
+    max_minutes: MinutesOption = None,
+    devices: DevicesOption = 1,
+    memory: MemoryOption = 4.0,
+) -> None:
+    """Trains a run, or goes on with it."""
+    import_keras()
+    from facehal.models import families, load_config
+    from facehal.training.run import Run
+
+    if family not in (known := families()):
+        raise FacehalError(f"train {family}: there are {', '.join(known)}")
+    experiment = load_config(config)
+    if experiment.model != family:
+        raise FacehalError(
+            f"{config}: its model is {experiment.model}; train it with "
+            f"`facehal train {experiment.model}`, or name a file for {family}"
+        )
+    changes = {"epochs": epochs, "epochs_per_stage": epochs_per_stage}
+    if given := {name: value for name, value in changes.items() if value is not None}:
+        experiment = experiment.replace_training(**given)
+    run = Run(
+        experiment,
+        data,
+        out,
+        resume=resume,
+        limit=limit,
+        validation=validation,
+        max_minutes=max_minutes,
+        devices=devices,
+        memory=memory * 1e9,
+    )
+    path = run.fit()
+    if run.step < run.total_steps:
+        print(f"{path}: {run.step} of {run.total_steps} steps done; --resume goes on")
+    else:
+        print(f"{path}: trained; {out / 'report.html'} shows how")
+
+
+@app.command(
+    help="A run's page and epoch study: RUN/report.html and RUN/epochs.png. Training may go on.\n\n"
+    "report.html needs no other file: configuration and what differs from the paper's, data hash, "
+    "versions, git state, time, warnings, loss curves, the newest preview. epochs.png shows the "
+    "same faces after 10, 20, 30, 40, 50 epochs, or as many evenly spaced ones as the run has."
+)
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder, the --out of `facehal train`.")],
+) -> None:
+    """A run's page and epoch study."""
+    from facehal.training.report import write_report
+
+    made = write_report(run)
+    for warning in made.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if made.epochs:
+        print(f"{run / 'epochs.png'}: after epochs {', '.join(map(str, made.epochs))}")
+    else:
+        print(f"{run}: no epochs.png, for no finished epoch has a preview")
+    print(made.page)
+
+
+@app.command()
+def ablations(
+    data: Annotated[Path, typer.Option(help="Prepared training faces.")],
+    test: Annotated[Path, typer.Option(help="Prepared faces of other people, to measure on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the picture.")],
+    variant: Annotated[
+        list[str] | None,
+        typer.Argument(help="Variants to train, as l2 or progan; default: all."),
+    ] = None,
+    experiments: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with ablation_base.yaml and ablation_VARIANT.yaml; default: the package's."
+        ),
+    ] = None,
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            help="Experiment file to start from in place of ablation_base.yaml; "
+            "cascaded is the paper's size, tiny a trial's."
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of every variant and ProGAN stage.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on the first faces.")] = None,
+    test_limit: Annotated[int | None, typer.Option(min=2, help="Measure on the first.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="For each variant; a next call goes on.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated; default: ssim, l1, lpips, match_dlib, frechet_dlib."),
+    ] = None,
+) -> None:
+    """Trains the variants of one experiment alike: OUT/ablations.md, .csv and .png.
+
+    What is trained already is kept, and a variant that was stopped goes on where it was. One that
+    fails is noted in the table, and the others have their turn; the exit status is then 1.
+    """
+    import_keras()
+    from facehal.config import find
+    from facehal.evaluation.ablations import ablate
+
+    problems = ablate(
+        data,
+        test,
+        out,
+        variant or (),
+        experiments=experiments,
+        base=find(base) if base else None,
+        epochs=epochs,
+        limit=limit,
+        test_limit=test_limit,
+        max_minutes=max_minutes,
+        metrics=names(metrics),
+    )
+    path = out / "ablations.md"
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'ablations.png'}")
+    if problems:
+        raise FacehalError(
+            f"{len(problems)} failed ({', '.join(problems)}); {path} says why. The next call tries "
+            "them again"
+        )
+
+
+@app.command("train-variant", hidden=True)
+def train_variant(job: str) -> None:
+    """One variant of `ablations`, in a process of its own."""
+    import_keras()
+    from facehal.evaluation.ablations import train_variant as run
+    from facehal.processes import follow_parent
+
+    follow_parent()
+    run(job)

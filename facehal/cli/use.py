@@ -1,0 +1,115 @@
+"""Verbs that use a trained model."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facehal.cli.app import EngineOption, ModelOption, app, import_keras
+
+
+@app.command()
+def hallucinate(
+    photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste",
+            help="Also OUT/pasted/: the photos themselves, at their size, with hallucinated "
+            "surroundings of the face.",
+        ),
+    ] = False,
+    background: Annotated[
+        Path | None,
+        typer.Option(
+            help="A picture; also OUT/background/: the hallucinated person in front of it."
+        ),
+    ] = None,
+) -> None:
+    """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
+
+    Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv. Of a
+    folder that holds OUT, the pictures that an earlier call wrote there are left out.
+    """
+    from facehal.inference.hallucinator import load, needs_keras
+    from facehal.jobs.hallucinate import find_photos
+    from facehal.jobs.hallucinate import hallucinate as run
+
+    files = find_photos(photos, out)  # before the model: what is missing is said at once
+    if needs_keras(model, engine):
+        if engine == "onnxruntime":
+            print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
+        import_keras()
+    done = run(files, out, load(model, engine=engine), paste=paste, background=background)
+    print(f"{done.pictures} of {done.photos} photos hallucinated: {done.sheet}")
+
+
+@app.command("demo-web")
+def demo_web(
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page's address.")] = 7860,
+) -> None:
+    """A local page: drop a photo, see the mask, every resolution and the result (extra: web)."""
+    from facehal.inference.hallucinator import load, needs_keras
+    from facehal.web import gradio, serve
+
+    gradio()  # before the model: a missing package is said at once
+    if needs_keras(model, engine):
+        import_keras()
+    serve(load(model, engine=engine), port)
+
+
+@app.command()
+def augment(
+    data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],
+    model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
+    engine: Annotated[
+        str | None, typer.Option(help="keras, or onnxruntime (faster on a CPU; extra: export).")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Faces at a time.")] = 32,
+) -> None:
+    """A hallucinated version of every face, a folder per subject (section 4.4).
+
+    OUT/images.csv lists real and hallucinated pictures with their labels, to train a recognition
+    network on. Can be interrupted: what is there is kept.
+    """
+    from facehal.inference.hallucinator import needs_keras
+
+    if needs_keras(model, engine):
+        import_keras()
+    from facehal.jobs.augment import augment as run
+
+    done = run(data, out, model, engine=engine, limit=limit, batch_size=batch_size)
+    print(
+        f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new; "
+        f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
+    )
+
+
+@app.command("export")
+def export_model(
+    model: Annotated[str, typer.Argument(help="A .keras file or a shipped model.")] = "compact",
+    form: Annotated[
+        str, typer.Option("--format", help="onnx, litert or savedmodel (a folder).")
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option(help="The file; default: the model's name, here.")
+    ] = None,
+) -> None:
+    """A model for programs without Keras, checked against it; docs/export.md says how to use it."""
+    from facehal.inference.hallucinator import find_model, load_keras
+
+    path = find_model(model)
+    import_keras()
+    from facehal.inference.export import export, file_name
+
+    target = out or Path(file_name(path.stem, form))
+    difference = export(load_keras(path), form, target, path.name)
+    print(f"{target}: largest difference to the Keras model's pictures {difference:.1e}")

@@ -1,0 +1,59 @@
+"""Verbs of ``facehal weights``, and ``facehal doctor``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from facehal.cli.app import app, import_keras, weights_app
+from facehal.errors import FacehalError
+
+app.add_typer(weights_app, name="weights")
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Every file by name: what it is for, its licence, here or missing."""
+    from facehal.weights import store
+
+    for row in store.status():
+        entry = row.entry
+        state = str(row.path) if row.present else "missing"
+        print(f"{entry.name:16}{entry.what}\n{'':16}{entry.licence}; {state}")
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, typer.Argument(help="See `facehal weights list`.")]) -> None:
+    """Fetch a file from its publisher, check it and convert it. A broken download goes on."""
+    from facehal.weights import store
+
+    print(store.get(name))
+
+
+@weights_app.command("import")
+def weights_import(
+    name: Annotated[str, typer.Argument(help="See `facehal weights list`.")],
+    file: Annotated[Path, typer.Argument(help="The publisher's file, or a converted one.")],
+) -> None:
+    """Take a file that you have already."""
+    from facehal.weights import store
+
+    print(store.import_file(name, file))
+
+
+@app.command()
+def doctor() -> None:
+    """Versions, backend, GPU, dlib and its model files, weights: here or missing."""
+    from facehal.doctor import report
+
+    problem = None
+    try:
+        import_keras()
+    except FacehalError as error:
+        problem = str(error)
+    lines, healthy = report(problem)
+    print("\n".join(lines))
+    if not healthy:
+        raise FacehalError(
+            "something that every command needs is missing or cannot be used (marked ✗ above)"
+        )

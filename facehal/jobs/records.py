@@ -1,0 +1,120 @@
+"""What a job writes down besides its results: a journal of rows, and a list of what it skipped."""
+
+import csv
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from tqdm.auto import tqdm
+
+from facehal.errors import FacehalError
+from facehal.files import write_bytes, write_text
+
+Row = dict[str, str]
+"""Column → value."""
+
+
+def csv_bytes(rows: Iterable[Row], columns: Sequence[str], *, head: bool = False) -> bytes:
+    """Rows as CSV; names that are no UTF-8 come out as the bytes they were."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    if head:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of such a CSV; none where it is missing or has other columns.
+
+    A last line that is torn, as a killed process leaves it, does not count.
+    """
+    if not path.is_file():
+        return
+    text = path.read_text("utf-8", errors="surrogateescape")
+    lines = io.StringIO(text[: text.rfind("\n") + 1], newline="")
+    reader = csv.DictReader(lines)
+    if reader.fieldnames != list(columns):
+        return
+    for row in reader:
+        if None not in row and None not in row.values():
+            yield row
+
+
+class RowJournal:
+    """Rows in a CSV, each in the hands of the system as soon as it is noted.
+
+    Args:
+        path: the file; its folder is made.
+        columns: of the rows.
+        rows: what the journal begins with. It is written anew, for its last line may be torn.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Row] = ()) -> None:
+        self.path, self.columns = path, columns
+        write_bytes(path, csv_bytes(rows, columns, head=True))
+        self._file: IO[bytes] = open(path, "ab")  # noqa: SIM115
+
+    def note(self, results: Iterable[Row]) -> None:
+        """Adds rows."""
+        self._file.write(csv_bytes(results, self.columns))
+        self._file.flush()
+
+    def __enter__(self) -> "RowJournal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+class Skipped:
+    """Items that a job cannot use and why: said at once, listed in a CSV (``file``, ``reason``).
+
+    As a context: the list of an earlier run goes at its beginning, this one's is written at its
+    end, also after Ctrl-C or an error. Where nothing was skipped there is none.
+
+    Args:
+        path: the list.
+        say: print a line for every item on standard error.
+
+    Raises:
+        FacehalError: the list cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, say: bool = True) -> None:
+        self.path, self.say = Path(path), say
+        self._rows: list[tuple[str, str]] = []
+
+    def add(self, name: str, error: FacehalError) -> None:
+        """Takes down an item."""
+        self._rows.append((name, str(error)))
+        if self.say:
+            tqdm.write(f"skipped: {error}", file=sys.stderr)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __enter__(self) -> "Skipped":
+        try:
+            self.path.unlink(missing_ok=True)
+        except OSError as error:
+            folder = self.path.parent
+            raise FacehalError(
+                f"{folder}: cannot be written ({error.strerror or error})"
+            ) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._rows:
+            text = io.StringIO()
+            csv.writer(text).writerows([("file", "reason"), *sorted(self._rows)])
+            write_text(self.path, text.getvalue())
