@@ -77,6 +77,7 @@ MemoryOption = Annotated[
 @app.command(
     "train",
     epilog=TRAIN_EPILOG,
+    short_help="Train a model of a family on prepared faces. --help says more.",
     help="Train a model of a family on prepared faces: cascaded, all five blocks of 8×8 to 128×128 "
     "in one step (section 3.1); progan, the progressively growing version (sections 3.1, 4.3), "
     "block 8, then 16 around it … 128, whose finished stages stay in OUT/stages/. What is written "
