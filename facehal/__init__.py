@@ -10,6 +10,7 @@ import importlib
 import importlib.abc
 import importlib.util
 import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
     a half-imported package would go in a circle. ``facehal.load`` brings the classes in any case.
     """
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname != "keras":
             return None
         sys.meta_path.remove(self)
@@ -49,7 +50,7 @@ class _RegisterAfterKeras(importlib.abc.MetaPathFinder):
             return spec
         execute = spec.loader.exec_module
 
-        def execute_and_register(module):
+        def execute_and_register(module: ModuleType) -> None:
             execute(module)
             if not any(map(_is_being_imported, list(sys.modules.items()))):
                 for name in _MODELS:

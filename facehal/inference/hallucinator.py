@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -22,6 +22,9 @@ from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
 from facehal.inference.onnx_engine import OnnxEngine, prepared
 from facehal.optional import require
+
+if TYPE_CHECKING:
+    from facehal.models import PictureModel
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
@@ -140,7 +143,7 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load_keras(path: Path):
+def load_keras(path: Path) -> "PictureModel":
     """The Keras model in a ``.keras`` file.
 
     Raises:
@@ -336,8 +339,9 @@ def mask_of_pixels(masked_face: np.ndarray) -> np.ndarray:
     Raises:
         ImageError: all pixels are black.
     """
-    lit = (masked_face.max(axis=-1) > 0).astype(np.uint8)
+    lit: np.ndarray = (masked_face.max(axis=-1) > 0).astype(np.uint8)
     contours, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         raise ImageError("a masked face is black all over; give a face on black, or its mask")
-    return cv2.drawContours(lit, contours, -1, 1, thickness=cv2.FILLED)
+    cv2.drawContours(lit, contours, -1, 1, thickness=cv2.FILLED)
+    return lit
