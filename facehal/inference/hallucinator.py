@@ -21,7 +21,7 @@ from facehal.faces.mask import hull_mask
 from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
 from facehal.inference.onnx_engine import OnnxEngine, prepared
-from facehal.optional import require
+from facehal.optional import require, require_keras
 
 if TYPE_CHECKING:
     from facehal.models import PictureModel
@@ -78,8 +78,8 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
             ``facehal export`` wrote.
         engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
-            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the
-            folder of weights. Default: the one that the file is for.
+            CPU (extra: ``onnx``); a ``.keras`` file is exported for it once, into the folder of
+            weights (extra: ``export``). Default: the one that the file is for.
 
     Raises:
         FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
@@ -95,9 +95,10 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         return Hallucinator(OnnxEngine(path if exported else prepare_onnx(path)))
     if exported:
         raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
+    model_in_keras = load_keras(path)
     from facehal.inference.keras_engine import KerasEngine
 
-    return Hallucinator(KerasEngine(load_keras(path)))
+    return Hallucinator(KerasEngine(model_in_keras))
 
 
 def prepare_onnx(path: Path) -> Path:
@@ -147,12 +148,12 @@ def load_keras(path: Path) -> "PictureModel":
     """The Keras model in a ``.keras`` file.
 
     Raises:
-        FacehalError: the file is not a saved model, or not one of ours.
+        FacehalError: the file is not a saved model, or not one of ours; or Keras's backend is not
+            installed.
     """
     if path.suffix.lower() != ".keras":
         raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
-    import keras
-
+    keras = require_keras()
     from facehal.models import PictureModel
 
     try:
