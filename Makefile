@@ -1,6 +1,7 @@
 # make help lists the targets. Override a variable on the command line: make train-cascaded RUN=runs/mine
 PYTHON ?= python3
 VENV   := .venv
+LOWEST_VENV := .venv-lowest
 BIN    := $(VENV)/bin
 EXTRAS ?= test
 
@@ -21,14 +22,14 @@ RUN    ?= runs/cascaded
 endif
 DATA   ?= $(OUT)
 
-.PHONY: help install demo demo-web test test-core lint preprocess train-cascaded train-progan ablations lfw eval-lfw bench clean
+.PHONY: help install demo demo-web test test-core test-lowest lint preprocess train-cascaded train-progan ablations lfw eval-lfw bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
 
 install: $(VENV)/.installed-$(EXTRAS) ## .venv with the package in it, editable, and the test extra
 
-$(VENV)/.installed-$(EXTRAS): setup.cfg pyproject.toml
+$(VENV)/.installed-$(EXTRAS): setup.cfg setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
@@ -49,14 +50,30 @@ demo-web: install ## a local page to drop photos on, at 127.0.0.1:7860 or PORT; 
 	  { echo "installing Gradio for the page, once"; $(BIN)/python -m pip install --quiet --editable '.[web]'; }
 	$(BIN)/facehal demo-web --model $(MODEL) $(if $(PORT),--port $(PORT))
 
-test: install lint ## everything: lint, the tests, and the core again on JAX where it is installed
+test: install lint ## everything: lint, the tests, the core again on JAX where it is installed; LOWEST=1, CI: test-lowest, too
 	$(BIN)/python -m pytest
 	$(MAKE) test-core
+	$(if $(or $(LOWEST),$(CI)),$(MAKE) test-lowest)
 
 test-core:
 	@if $(BIN)/python -c 'import jax' 2>/dev/null; then \
 	  KERAS_BACKEND=jax $(BIN)/python -m pytest -m core; \
 	else echo "JAX is not installed: the second run of the core is left out (make test EXTRAS=test,jax)"; fi
+
+# Every requirement at the lower bound that setup.cfg gives it. The releases of that time have no
+# wheels for Python 3.13.
+LOWEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/python) \
+  $(shell command -v python3.10 || command -v python3.11 || command -v python3.12) $(PYTHON))
+
+test-lowest: $(LOWEST_VENV)/.installed ## the core on TensorFlow with the oldest packages that setup.cfg allows
+	KERAS_BACKEND=tensorflow $(LOWEST_VENV)/bin/python -m pytest -m core
+
+$(LOWEST_VENV)/.installed: setup.cfg tools/lowest.py
+	$(LOWEST_PYTHON) -m venv --clear $(LOWEST_VENV)
+	$(LOWEST_PYTHON) tools/lowest.py tensorflow portraits > $(LOWEST_VENV)/pins.txt
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --requirement $(LOWEST_VENV)/pins.txt 'pytest>=8'
+	@touch $@
 
 lint: install ## ruff and mypy
 	$(BIN)/ruff check .
@@ -117,4 +134,4 @@ bench: install ## speed (see benchmarks/README.md): EXTRAS=test,reference,jax,ex
 	$(BIN)/python benchmarks/startup.py
 
 clean: ## what the targets made, not the data and not the runs
-	rm -rf build .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist $(LOWEST_VENV) .pytest_cache .ruff_cache .mypy_cache

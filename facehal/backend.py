@@ -235,11 +235,13 @@ class Stepper:
     def _graph(self, key: Any) -> Callable[..., Any]:
         import tensorflow as tf
 
+        inner: Callable[..., Any]
         inner = tf.function(partial(self._function, key), jit_compile=self._jit)
         if self._parallel is None:
             return inner
         parallel = self._parallel
-        return tf.function(lambda tensors: parallel.run(inner, tensors))
+        outer: Callable[..., Any] = tf.function(lambda tensors: parallel.run(inner, tensors))
+        return outer
 
     def _jitted(self, key: Any) -> Callable[..., Any]:
         import jax

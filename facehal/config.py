@@ -43,7 +43,7 @@ def setting(
     """
     limits = {"low": low, "high": high, "positive": positive}
     metadata = {**limits, "choices": tuple(choices), "check": check}
-    return field(default=default, metadata=metadata)  # type: ignore[no-any-return]
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ def _turned_like(raw: np.ndarray, seen: np.ndarray) -> np.ndarray:
 def _over_white(bgra: np.ndarray) -> np.ndarray:
     top = float(np.iinfo(bgra.dtype).max)
     alpha = bgra[..., 3:].astype(np.float32) / top
-    return np.rint(bgra[..., :3] * alpha + top * (1 - alpha)).astype(bgra.dtype)
+    mixed: np.ndarray = np.rint(bgra[..., :3] * alpha + top * (1 - alpha))
+    return mixed.astype(bgra.dtype)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -120,7 +121,8 @@ def to_uint8(image: np.ndarray) -> np.ndarray:
         raise ImageError(f"a picture must be uint8 or float in [0, 1], not {image.dtype}")
     if not np.isfinite(image).all():
         raise ImageError("a picture has pixels that are not finite numbers")
-    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(image, 0, 1) * 255)
+    return levels.astype(np.uint8)
 
 
 def to_float(image: np.ndarray) -> np.ndarray:

@@ -6,11 +6,14 @@ from typing import Any
 
 from facehal.errors import FacehalError
 
-EXTRA = "pip install 'facehal[export]'"
+BACKEND = "pip install 'facehal[tensorflow]', or 'facehal[jax]' and set KERAS_BACKEND=jax"
+"""What brings Keras something to compute with."""
+
+_EXTRAS = {"onnxruntime": "onnx"}  # the others stand in `export`, which has this one, too
 
 
 def require(package: str, purpose: str) -> Any:
-    """Imports a package of the ``export`` extra.
+    """Imports a package of the extras ``onnx`` and ``export``.
 
     ONNX Runtime would report its use to its makers; that is off unless the user's environment says
     otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).
@@ -22,6 +25,20 @@ def require(package: str, purpose: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
+        name = package.split(".")[0]
+        extra = _EXTRAS.get(name, "export")
         raise FacehalError(
-            f"{purpose} needs the package {package.split('.')[0]}: {EXTRA}"
+            f"{purpose} needs the package {name}: pip install 'facehal[{extra}]'"
         ) from error
+
+
+def require_keras() -> Any:
+    """Imports Keras, which imports its backend.
+
+    Raises:
+        FacehalError: the backend is not installed; says how to install one.
+    """
+    try:
+        return importlib.import_module("keras")
+    except ImportError as error:
+        raise FacehalError(f"Keras has no backend here ({error}): {BACKEND}") from error

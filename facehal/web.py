@@ -124,7 +124,7 @@ def page(hallucinator: Hallucinator) -> Any:
     """
     gr = gradio()
 
-    def respond(file: str | None) -> tuple:
+    def respond(file: str | None) -> tuple[Any, ...]:
         given = answer(hallucinator, file)
         return f"### {given.message}", given.photo, given.result, given.pasted, given.steps
 

@@ -105,4 +105,5 @@ def _relit(photo: np.ndarray, random: np.random.Generator) -> np.ndarray:
     angle = random.uniform(0, 2 * math.pi)
     y, x = np.mgrid[-1 : 1 : SIDE * 1j, -1 : 1 : SIDE * 1j]
     slope = random.uniform(0, 0.25) * (x * math.cos(angle) + y * math.sin(angle))
-    return np.rint(np.clip(light * (1 + slope[..., None]), 0, 1) * 255).astype(np.uint8)
+    levels: np.ndarray = np.rint(np.clip(light * (1 + slope[..., None]), 0, 1) * 255)
+    return levels.astype(np.uint8)

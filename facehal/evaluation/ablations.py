@@ -252,7 +252,8 @@ def _write_picture(path: Path, faces: Faces, pictures: dict[str, np.ndarray]) ->
 def _status(out: Path, name: str) -> dict[str, Any]:
     path = out / f"{name}.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ from facehal.training.provenance import environment
 Rows = dict[str, dict[str, Cell]]
 
 
-def _csv(rows: list[list]) -> str:
+def _csv(rows: list[list[Any]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
@@ -35,7 +36,7 @@ def write_table(
     title: str,
     measures: Sequence[Measure],
     rows: Rows,
-    about: dict,
+    about: dict[str, Any],
     paper: dict[str, dict[str, float]],
     notes: dict[str, dict[str, str]] | None = None,
 ) -> None:
@@ -76,9 +77,9 @@ def write_table(
     for one in measures:
         columns += [one.key, f"{one.key}_low", f"{one.key}_high"]
     columns += [f"paper_{one.key}" for one in published] + remarks
-    plain: list[list] = [columns]
+    plain: list[list[Any]] = [columns]
     for name, cells in rows.items():
-        row: list = [name]
+        row: list[Any] = [name]
         for one in measures:
             cell = cells[one.key]
             ends = [cell.mean.low, cell.mean.high] if cell.mean else ["", ""]
@@ -107,7 +108,7 @@ def write_per_image(path: Path, names: list[str], subjects: list[str], rows: Row
         for key in next(iter(rows.values()))
         if any(r[key].values is not None for r in rows.values())
     ]
-    lines: list[list] = [["system", "name", "subject", *keys]]
+    lines: list[list[Any]] = [["system", "name", "subject", *keys]]
     for system, cells in rows.items():
         columns = [cells[key].values for key in keys]
         if all(column is None for column in columns):

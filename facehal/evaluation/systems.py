@@ -62,7 +62,8 @@ class Faces:
     @property
     def masked(self) -> np.ndarray:
         """The same, black outside the mask."""
-        return self.originals * self.masks[..., None]
+        pictures: np.ndarray = self.originals * self.masks[..., None]
+        return pictures
 
 
 def of_model(path: str, data: Faces) -> np.ndarray:
@@ -160,7 +161,8 @@ def _small(data: Faces, side: int) -> np.ndarray:
 
 def _composite(data: Faces, context: np.ndarray) -> np.ndarray:
     masks = data.masks[..., None].astype(np.float32)
-    return (data.masked + (1 - masks) * context).astype(np.float32)
+    pictures: np.ndarray = data.masked + (1 - masks) * context
+    return pictures.astype(np.float32)
 
 
 def as_written(pictures: np.ndarray) -> np.ndarray:

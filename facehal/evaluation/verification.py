@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from facehal.errors import DataError
-from facehal.evaluation import report
 from facehal.evaluation.systems import Faces
+from facehal.files import write_text
 from facehal.metrics.match_score import describe
 from facehal.metrics.verification import verification
 from facehal.training.provenance import data_hash, environment
@@ -68,8 +68,8 @@ def verify(
     lines += [f"| {p.wanted_fpr:g} | {p.tpr:.4f} | {p.threshold:.4f} |" for p in found.points]
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     out = Path(out)
-    report.write_text(out / "verification.md", "\n".join(lines) + "\n")
+    write_text(out / "verification.md", "\n".join(lines) + "\n")
     points = [asdict(point) for point in found.points]
     text = json.dumps({**facts, "points": points}, indent=2, ensure_ascii=False)
-    report.write_text(out / "verification.json", text + "\n")
+    write_text(out / "verification.json", text + "\n")
     return out / "verification.md"

@@ -63,7 +63,8 @@ def alignment_matrix(points: np.ndarray, size: int = 128) -> np.ndarray:
 def transform(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Apply a (2, 3) affine matrix to points (n, 2); returns float32."""
     points = np.asarray(points, np.float64)
-    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
+    moved: np.ndarray = points @ matrix[:, :2].T + matrix[:, 2]
+    return moved.astype(np.float32)
 
 
 def warp(

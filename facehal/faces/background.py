@@ -50,7 +50,8 @@ def person_alpha(picture: np.ndarray, points: np.ndarray) -> np.ndarray:
     person = np.isin(trimap, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
     person = _one_piece(person, hull)
     alpha = _following_edges(person.astype(np.float32), to_float(picture))
-    return np.maximum(alpha, hull.astype(np.float32))
+    share: np.ndarray = np.maximum(alpha, hull.astype(np.float32))
+    return share
 
 
 def replace_background(
@@ -77,7 +78,8 @@ def replace_background(
         alpha = person_alpha(picture, points)
     behind = to_float(resize(_middle_square(to_uint8(background)), picture.shape[0]))
     share = alpha[..., None]
-    return to_float(picture) * share + behind * (1 - share)
+    mixed: np.ndarray = to_float(picture) * share + behind * (1 - share)
+    return mixed
 
 
 def _middle_square(picture: np.ndarray) -> np.ndarray:
@@ -104,7 +106,8 @@ def _first_guess(hull: np.ndarray, points: np.ndarray, side: int) -> np.ndarray:
     fall = np.clip((y - mouth) / max(1.0, side - 1 - mouth), 0, 1)
 
     def head(across: float, up: float) -> np.ndarray:
-        return (away / (across * width)) ** 2 + ((y - brow) / (up * width)) ** 2 < 1
+        inside: np.ndarray = (away / (across * width)) ** 2 + ((y - brow) / (up * width)) ** 2 < 1
+        return inside
 
     guess = np.full((side, side), cv2.GC_PR_BGD, np.uint8)
     guess[head(0.62, 0.8) | (beside < width * (0.25 + 0.9 * fall**2))] = cv2.GC_PR_FGD

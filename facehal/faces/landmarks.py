@@ -111,7 +111,8 @@ class LandmarkDetector:
         corners = (box.reshape(2, 2) - origin + 0.5) * factor - 0.5
         shape = self._predict(crop, self._dlib.rectangle(*_whole(corners.ravel())))
         points = np.array([(part.x, part.y) for part in shape.parts()], np.float64)
-        return ((points + 0.5) / factor - 0.5 + origin).astype(np.float32)
+        placed: np.ndarray = (points + 0.5) / factor - 0.5 + origin
+        return placed.astype(np.float32)
 
 
 def _whole(box: np.ndarray) -> tuple[int, int, int, int]:
@@ -122,5 +123,5 @@ def _whole(box: np.ndarray) -> tuple[int, int, int, int]:
 def _visible(box: tuple[int, int, int, int], image: np.ndarray) -> int:
     """Area of the part of a box that lies in the picture, in square pixels."""
     left, top, right, bottom = box
-    height, width = image.shape[:2]
+    height, width = map(int, image.shape[:2])
     return (min(right + 1, width) - max(left, 0)) * (min(bottom + 1, height) - max(top, 0))

@@ -52,4 +52,5 @@ def masked(face: np.ndarray, mask: np.ndarray) -> np.ndarray:
     mask = np.asarray(mask)
     if mask.ndim == face.ndim - 1:
         mask = mask[..., None]
-    return face * mask.astype(face.dtype)
+    product: np.ndarray = face * mask.astype(face.dtype)
+    return product

@@ -69,7 +69,7 @@ def paste(
         picture = _with_tone_of(face, _without_rim(picture, points), points)
     into = inverse - [[0, 0, left], [0, 0, top]]
     context = warp(picture, into, (right - left, bottom - top), cv2.INTER_CUBIC)
-    result = photo.copy()
+    result: np.ndarray = photo.copy()
     rows = max(1, _STRIP // (right - left))
     for start in range(top, bottom, rows):
         stop = min(start + rows, bottom)
@@ -137,10 +137,12 @@ def _share(at: list[np.ndarray], points: np.ndarray, side: int) -> np.ndarray:
         if length > 0:
             across = ((at[1] - y0) * (x1 - x0) - (at[0] - x0) * (y1 - y0)) / length
             np.minimum(inside, across, out=inside)
-    return share * (1 - _ramp(inside / (SEAM * side)))
+    share *= 1 - _ramp(inside / (SEAM * side))
+    return share
 
 
 def _ramp(value: np.ndarray) -> np.ndarray:
     """From 0 at 0 and below to 1 at 1 and above, with level ends."""
     value = np.clip(value, 0, 1)
-    return value * value * (3 - 2 * value)
+    eased: np.ndarray = value * value * (3 - 2 * value)
+    return eased

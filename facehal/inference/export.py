@@ -10,13 +10,14 @@ Every format has the Keras model's inputs and outputs, float32, any number n of 
 
 import os
 import tempfile
-from importlib import metadata
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
+import facehal
 from facehal.errors import FacehalError
 from facehal.faces.mask import hull_mask
 from facehal.files import umask
@@ -24,6 +25,8 @@ from facehal.inference.onnx_engine import OnnxEngine
 from facehal.layers.resampling import pillow
 from facehal.models.base import PictureModel
 from facehal.optional import require
+
+Run = Callable[[np.ndarray, np.ndarray], dict[int, np.ndarray]]  # masked faces, masks → pictures
 
 SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 """The formats and how their files end; a SavedModel is a folder."""
@@ -108,7 +111,7 @@ def _about(model: PictureModel, name: str) -> dict[str, str]:
     side = model.resolutions[-1]
     sizes = ", ".join(map(str, model.resolutions))
     return {
-        "made_by": f"facehal {metadata.version('facehal')}",
+        "made_by": f"facehal {facehal.__version__}",
         "made_from": name or model.name,
         "masked_faces": f"(n, {side}, {side}, 3) float32, RGB in [0, 1]; aligned, eye centres level"
         " at 0.25 of the width, their middle at (0.50, 0.45); black outside the mask",
@@ -118,14 +121,14 @@ def _about(model: PictureModel, name: str) -> dict[str, str]:
     }
 
 
-def _write_onnx(model: PictureModel, path: Path, about: dict[str, str]):
+def _write_onnx(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
     graph = model.onnx_graph(about)
     require("onnxruntime", "the check of the ONNX file")
     path.write_bytes(graph.SerializeToString())
     return OnnxEngine(path).run
 
 
-def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]):
+def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
     import tensorflow as tf
 
     _archive(model, path)
@@ -133,7 +136,7 @@ def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]):
     (path / "README.txt").write_text(text, encoding="utf-8")
     loaded = tf.saved_model.load(str(path))
 
-    def run(masked_faces, masks):
+    def run(masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
         outputs = loaded.signatures["serving_default"](
             masked_faces=tf.constant(masked_faces), masks=tf.constant(masks)
         )
@@ -142,7 +145,7 @@ def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]):
     return run
 
 
-def _write_litert(model: PictureModel, path: Path, about: dict[str, str]):
+def _write_litert(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
     import tensorflow as tf
 
     interpreter = require("ai_edge_litert.interpreter", "the check of the LiteRT file").Interpreter
@@ -152,7 +155,7 @@ def _write_litert(model: PictureModel, path: Path, about: dict[str, str]):
     path.write_bytes(data)
     runner = interpreter(str(path)).get_signature_runner()
 
-    def run(masked_faces, masks):
+    def run(masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
         outputs = runner(masked_faces=masked_faces, masks=masks)
         return {int(name): value for name, value in outputs.items()}
 
@@ -165,7 +168,7 @@ def _archive(model: PictureModel, path: Path) -> None:
 
     side = model.resolutions[-1]
 
-    def serve(inputs):
+    def serve(inputs: dict[str, Any]) -> dict[str, Any]:
         faces, masks = (
             {size: _shrunk(inputs[name], size) for size in model.resolutions}
             for name in ("masked_faces", "masks")
@@ -214,7 +217,7 @@ def _faces(side: int) -> tuple[np.ndarray, np.ndarray]:
     return texture * stacked, stacked
 
 
-def _difference(model: PictureModel, run: Any) -> float:
+def _difference(model: PictureModel, run: Run) -> float:
     """Largest difference of any output to the model's: of five faces at once, and of one alone."""
     faces, masks = _faces(model.resolutions[-1])
     wanted = model.predict_on_batch({"masked_faces": faces, "masks": masks})

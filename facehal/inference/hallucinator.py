@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
@@ -21,7 +21,10 @@ from facehal.faces.mask import hull_mask
 from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
 from facehal.inference.onnx_engine import OnnxEngine, prepared
-from facehal.optional import require
+from facehal.optional import require, require_keras
+
+if TYPE_CHECKING:
+    from facehal.models import PictureModel
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
@@ -75,8 +78,8 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
             ``facehal export`` wrote.
         engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
-            CPU (extra: ``export``); a ``.keras`` file is exported for it once, into the
-            folder of weights. Default: the one that the file is for.
+            CPU (extra: ``onnx``); a ``.keras`` file is exported for it once, into the folder of
+            weights (extra: ``export``). Default: the one that the file is for.
 
     Raises:
         FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
@@ -92,9 +95,10 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         return Hallucinator(OnnxEngine(path if exported else prepare_onnx(path)))
     if exported:
         raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
+    model_in_keras = load_keras(path)
     from facehal.inference.keras_engine import KerasEngine
 
-    return Hallucinator(KerasEngine(load_keras(path)))
+    return Hallucinator(KerasEngine(model_in_keras))
 
 
 def prepare_onnx(path: Path) -> Path:
@@ -140,16 +144,16 @@ def find_model(model: str | os.PathLike[str]) -> Path:
     return path
 
 
-def load_keras(path: Path):
+def load_keras(path: Path) -> "PictureModel":
     """The Keras model in a ``.keras`` file.
 
     Raises:
-        FacehalError: the file is not a saved model, or not one of ours.
+        FacehalError: the file is not a saved model, or not one of ours; or Keras's backend is not
+            installed.
     """
     if path.suffix.lower() != ".keras":
         raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
-    import keras
-
+    keras = require_keras()
     from facehal.models import PictureModel
 
     try:
@@ -336,8 +340,9 @@ def mask_of_pixels(masked_face: np.ndarray) -> np.ndarray:
     Raises:
         ImageError: all pixels are black.
     """
-    lit = (masked_face.max(axis=-1) > 0).astype(np.uint8)
+    lit: np.ndarray = (masked_face.max(axis=-1) > 0).astype(np.uint8)
     contours, _ = cv2.findContours(lit, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if not contours:
         raise ImageError("a masked face is black all over; give a face on black, or its mask")
-    return cv2.drawContours(lit, contours, -1, 1, thickness=cv2.FILLED)
+    cv2.drawContours(lit, contours, -1, 1, thickness=cv2.FILLED)
+    return lit

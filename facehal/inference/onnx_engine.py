@@ -82,8 +82,12 @@ class OnnxEngine:
         pictures = dict(zip(map(int, self._outputs), results, strict=True))
         return {size: pictures[size] for size in self.resolutions}
 
-    def _compute(self, session: Any, masked_faces: np.ndarray, masks: np.ndarray) -> list:
-        return session.run(self._outputs, {"masked_faces": masked_faces, "masks": masks})
+    def _compute(
+        self, session: Any, masked_faces: np.ndarray, masks: np.ndarray
+    ) -> list[np.ndarray]:
+        feeds = {"masked_faces": masked_faces, "masks": masks}
+        pictures: list[np.ndarray] = session.run(self._outputs, feeds)
+        return pictures
 
 
 def prepared(model: Path) -> Path:

@@ -1,8 +1,13 @@
 """Convolutions, their initialisers and the pixel shuffle."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
+
+Tensor = Any
+Shape = tuple[int | None, ...]
 
 SLOPE = 0.2  # of every leaky ReLU (section 3.1 gives it for the discriminator)
 
@@ -20,7 +25,7 @@ class HeNormal(keras.initializers.HeNormal):
     takes longer than everything else that building a cascade needs.
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         """Values of ``shape`` (h, w, in, out): normal, cut at two standard deviations."""
         random = np.random.default_rng(self.seed)
         values = random.standard_normal(shape)
@@ -44,7 +49,7 @@ class ICNR(keras.initializers.Initializer):
         self.scale = scale
         self.seed = seed
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
         """Values of ``shape`` (h, w, in, scale²·out)."""
         groups = self.scale**2
         if shape[-1] % groups:
@@ -52,7 +57,7 @@ class ICNR(keras.initializers.Initializer):
         kernel = HeNormal(seed=self.seed)((*shape[:-1], shape[-1] // groups))
         return ops.convert_to_tensor(np.tile(kernel, (1, 1, 1, groups)), dtype=dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Scale and seed."""
         return {"scale": self.scale, "seed": self.seed}
 
@@ -61,11 +66,11 @@ class ICNR(keras.initializers.Initializer):
 class PixelShuffle(layers.Layer):
     """Depth to space (Shi et al. 2016): (n, h, w, scale²·c) → (n, scale·h, scale·w, c)."""
 
-    def __init__(self, scale: int = 2, **options):
+    def __init__(self, scale: int = 2, **options: Any):
         super().__init__(**options)
         self.scale = scale
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Shuffles; the backend's own operation is used where Keras offers it (3.13 and later)."""
         if hasattr(ops, "depth_to_space"):
             return ops.depth_to_space(inputs, self.scale)
@@ -75,7 +80,7 @@ class PixelShuffle(layers.Layer):
         outputs = ops.transpose(outputs, (0, 1, 3, 2, 4, 5))
         return ops.reshape(outputs, (-1, height * scale, width * scale, channels))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Twice (``scale`` times) as high and wide, ``scale²`` times fewer channels."""
         n, height, width, depth = input_shape
         scale = self.scale
@@ -83,15 +88,23 @@ class PixelShuffle(layers.Layer):
             n,
             None if height is None else height * scale,
             None if width is None else width * scale,
-            depth // scale**2,
+            None if depth is None else depth // scale**2,
         )
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The layer's options and its scale."""
         return {**super().get_config(), "scale": self.scale}
 
 
-def convolution(filters: int, name: str, *, stride=1, dilation=1, initializer=None, use_bias=True):
+def convolution(
+    filters: int,
+    name: str,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    initializer: keras.initializers.Initializer | None = None,
+    use_bias: bool = True,
+) -> layers.Layer:
     """A 3×3 convolution, He-initialised (section 3.1)."""
     return layers.Conv2D(
         filters,

@@ -1,9 +1,13 @@
 """Batch normalisation that trains as fast as TensorFlow can."""
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
 from facehal.backend import replicas
+
+Tensor = Any
 
 
 def normalizer(kind: str, name: str) -> layers.Layer | None:
@@ -22,7 +26,7 @@ class BatchNormalization(layers.BatchNormalization):
     is split over several devices the statistics are those of the whole batch, by Keras's layer.
     """
 
-    def call(self, inputs, training=None, mask=None):
+    def call(self, inputs: Tensor, training: bool | None = None, mask: Tensor = None) -> Tensor:
         """As Keras's."""
         # Keras's layer knows what a frozen one does: it infers, and its statistics stay.
         if not training or not self.trainable or keras.backend.backend() != "tensorflow":

@@ -1,9 +1,13 @@
 """Faces and masks at every resolution (section 4, "Training Data")."""
 
+from typing import Any
+
 from facehal.layers.resampling import pillow, resample
 
+Tensor = Any
 
-def resized(pictures, size: int):
+
+def resized(pictures: Tensor, size: int) -> Tensor:
     """Bilinear with antialias, (n, h, w, c) → (n, size, size, c).
 
     Without antialias 128 → 8 would read four pixels of 256 and alias badly. As matrix products,
@@ -16,12 +20,12 @@ def resized(pictures, size: int):
     return resample(pictures, pillow(height, size, "bilinear"), pillow(width, size, "bilinear"))
 
 
-def pyramid(pictures, sizes: tuple[int, ...]) -> dict:
+def pyramid(pictures: Tensor, sizes: tuple[int, ...]) -> dict[int, Tensor]:
     """{size: (n, size, size, c)}, each made from the full picture, not from its neighbour."""
     return {size: resized(pictures, size) for size in sizes}
 
 
-def composite(masked_faces, masks, output):
+def composite(masked_faces: Tensor, masks: Tensor, output: Tensor) -> Tensor:
     """The output with the original face pixels put back (section 3.1).
 
     ``masked_faces`` are already multiplied by the mask, at small sizes by a fraction at the hull's

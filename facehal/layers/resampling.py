@@ -36,7 +36,8 @@ def tf1_bilinear(size: int, out: int) -> np.ndarray:
 
 
 def _bilinear(x: np.ndarray) -> np.ndarray:
-    return np.maximum(0.0, 1.0 - np.abs(x))
+    values: np.ndarray = np.maximum(0.0, 1.0 - np.abs(x))
+    return values
 
 
 def _bicubic(x: np.ndarray) -> np.ndarray:
@@ -70,7 +71,8 @@ def pillow(size: int, out: int, kind: str) -> np.ndarray:
         pixels < np.floor(centres + reach * stretch + 0.5)
     )
     weights = np.where(inside, kernel((pixels + 0.5 - centres) / stretch), 0.0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    matrix: np.ndarray = weights / weights.sum(axis=1, keepdims=True)
+    return matrix.astype(np.float32)
 
 
 def resample(pictures: Tensor, rows: np.ndarray, columns: np.ndarray) -> Tensor:

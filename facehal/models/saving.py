@@ -4,6 +4,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
@@ -60,7 +61,7 @@ def _halved(path: Path) -> Path:
     return out
 
 
-def _copy(name: str, item, target: h5py.File) -> None:
+def _copy(name: str, item: Any, target: h5py.File) -> None:
     if isinstance(item, h5py.Group):
         group = target.require_group(name)
         for key, value in item.attrs.items():

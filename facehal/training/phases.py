@@ -167,6 +167,7 @@ class Trainer:
             # Each device adds its share's gradient to the sum.
             return value / replicas(), report
 
+        report: dict[str, Tensor]
         _, report, gradients = value_and_gradients(loss, moved, self.variables)
         start = 0
         for update in phase.updates:

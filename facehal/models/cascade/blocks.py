@@ -51,7 +51,8 @@ class BlockModel(PictureModel):
 
     def folded(self) -> "BlockModel":
         """Batch normalisation folded into the convolutions."""
-        return fold(self)
+        model: BlockModel = fold(self)
+        return model
 
     def onnx_graph(self, metadata: dict[str, str]) -> Any:
         """See :func:`facehal.models.cascade.onnx.onnx_graph`."""

@@ -1,5 +1,7 @@
 """The discriminator of one GAN block: CASIA-Net without pooling and fully connected layers."""
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -28,7 +30,9 @@ class Discriminator(keras.Model):
     Input: (n, N, N, 3) in [0, 1]. Output: (n,) float32 in (0, 1); 0 fake, 1 real.
     """
 
-    def __init__(self, resolution: int, width: float = 1.0, strides: str = "pooled", **options):
+    def __init__(
+        self, resolution: int, width: float = 1.0, strides: str = "pooled", **options: Any
+    ):
         if strides not in ("pooled", "none"):
             raise ValueError(f"strides is 'pooled' or 'none', not {strides!r}")
         inputs = keras.Input((resolution, resolution, 3), name="picture")
@@ -57,7 +61,7 @@ class Discriminator(keras.Model):
         self.width = width
         self.strides = strides
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {
             "resolution": self.resolution,
@@ -67,6 +71,6 @@ class Discriminator(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Discriminator":
         """Builds the network anew; without this Keras would read a functional graph."""
         return cls(**config)

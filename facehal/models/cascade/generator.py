@@ -1,6 +1,7 @@
 """The generator of a GAN block: encoder, decoder, skip connections (section 3.1, figure 3)."""
 
 import math
+from typing import Any
 
 import keras
 from keras import layers
@@ -8,6 +9,8 @@ from keras import layers
 from facehal.layers.convolution import ICNR, PixelShuffle, activation, convolution
 from facehal.layers.normalization import normalizer
 from facehal.models.cascade.layers import ResidualBlock
+
+Tensor = Any
 
 SMALLEST = 4  # every encoder ends at 4×4
 
@@ -48,7 +51,7 @@ class Generator(keras.Model):
         base: int = 64,
         cap: int = 512,
         normalization: str = "batch",
-        **options,
+        **options: Any,
     ):
         levels = math.log2(resolution) - math.log2(SMALLEST)
         if levels < 1 or levels != int(levels):
@@ -57,7 +60,7 @@ class Generator(keras.Model):
         widths = {size: channels_at(size, base, cap) for size in sizes}
         bias = normalization == "none"
 
-        def finish(x, name):
+        def finish(x: Tensor, name: str) -> Tensor:
             norm = normalizer(normalization, f"{name}_norm")
             x = x if norm is None else norm(x)
             return activation(f"{name}_act")(x)
@@ -90,7 +93,7 @@ class Generator(keras.Model):
         self.cap = cap
         self.normalization = normalization
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
         return {
             "resolution": self.resolution,
@@ -102,6 +105,6 @@ class Generator(keras.Model):
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Generator":
         """Builds the network anew; without this Keras would read a functional graph."""
         return cls(**config)

@@ -1,10 +1,20 @@
 """Parts of the generators: the residual block and the upscaler between two blocks."""
 
+from typing import Any
+
 import keras
 from keras import layers
 
-from facehal.layers.convolution import ICNR, PixelShuffle, activation, convolution
+from facehal.layers.convolution import (
+    ICNR,
+    PixelShuffle,
+    Shape,
+    activation,
+    convolution,
+)
 from facehal.layers.normalization import normalizer
+
+Tensor = Any
 
 
 @keras.saving.register_keras_serializable("facehal")
@@ -16,7 +26,7 @@ class ResidualBlock(layers.Layer):
         normalization: ``batch`` or ``none``.
     """
 
-    def __init__(self, filters: int, normalization: str = "batch", **options):
+    def __init__(self, filters: int, normalization: str = "batch", **options: Any):
         super().__init__(**options)
         self.filters = filters
         self.normalization = normalization
@@ -28,13 +38,13 @@ class ResidualBlock(layers.Layer):
         self.norm2 = normalizer(normalization, "norm2")
         self.act2 = activation("act2")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the variables of the inner layers."""
         for layer in (self.conv1, self.norm1, self.conv2, self.norm2):
             if layer is not None:
                 layer.build((*input_shape[:-1], self.filters))
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Tensor, training: bool = False) -> Tensor:
         """(n, h, w, filters) → the same shape."""
         x = self.conv1(inputs)
         if self.norm1 is not None:
@@ -44,11 +54,11 @@ class ResidualBlock(layers.Layer):
             x = self.norm2(x, training=training)
         return self.act2(x + inputs)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """The input's shape."""
         return input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The layer's options."""
         config = {"filters": self.filters, "normalization": self.normalization}
         return {**super().get_config(), **config}
@@ -61,19 +71,20 @@ class Upscaler(layers.Layer):
     (n, h, w, 3) in [0, 1] → (n, 2h, 2w, 3), not clipped: it is an input, never an output.
     """
 
-    def __init__(self, **options):
+    def __init__(self, **options: Any):
         super().__init__(**options)
         self.conv = convolution(12, "conv", initializer=ICNR())
         self.shuffle = PixelShuffle(name="shuffle")
 
-    def build(self, input_shape):
+    def build(self, input_shape: Shape) -> None:
         """Creates the convolution's variables."""
         self.conv.build(input_shape)
 
-    def call(self, inputs):
+    def call(self, inputs: Tensor) -> Tensor:
         """Convolution to 12 channels, then depth to space."""
         return self.shuffle(self.conv(inputs))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Twice as high and wide, three channels."""
-        return self.shuffle.compute_output_shape((*input_shape[:-1], 12))
+        shape: Shape = self.shuffle.compute_output_shape((*input_shape[:-1], 12))
+        return shape

@@ -55,7 +55,7 @@ class _Graph:
         self.constants.append(self.from_array(np.ascontiguousarray(values), name))
         return name
 
-    def add(self, kind: str, *inputs: str, name: str = "", **attributes) -> str:
+    def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         output = name or f"{kind}_{len(self.nodes)}"
         self.nodes.append(self.helper.make_node(kind, list(inputs), [output], **attributes))
         return output
@@ -145,7 +145,15 @@ class _Graph:
         padding = (total // 2, total - total // 2)
         return self.conv(x, kernel.transpose(3, 2, 0, 1), bias, stride, dilation, padding)
 
-    def conv(self, x: str, kernel: np.ndarray, bias: np.ndarray, stride, dilation, padding) -> str:
+    def conv(
+        self,
+        x: str,
+        kernel: np.ndarray,
+        bias: np.ndarray,
+        stride: int,
+        dilation: int,
+        padding: tuple[int, int],
+    ) -> str:
         return self.add(
             "Conv",
             x,
@@ -159,7 +167,7 @@ class _Graph:
     def finished(self, resolutions: tuple[int, ...], metadata: dict[str, str]) -> Any:
         side = resolutions[-1]
 
-        def value(name, size, channels):
+        def value(name: str, size: int, channels: int) -> Any:
             shape = ["batch", size, size, channels]
             return self.helper.make_tensor_value_info(name, self.float, shape)
 
