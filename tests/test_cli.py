@@ -1,6 +1,5 @@
 """The command as a user runs it: real processes, their exit status and what they print."""
 
-import csv
 import os
 import signal
 import subprocess
@@ -12,10 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from facehal.cli import hallucinate, picture_names
-from facehal.errors import FacehalError, NoFaceError
 from facehal.images import read_image, write_png
-from facehal.inference.hallucinator import AlignedFace, Hallucinator
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -104,88 +100,6 @@ def test_hallucinate_fails_where_nothing_could_be_used(photos, tmp_path):
     assert "text.jpg: not a picture" in line
 
 
-class Quick(Hallucinator):
-    """Takes every photo for a face and gives it back; some names stand for what may happen."""
-
-    class Engine:
-        resolutions = (16,)
-
-        def run(self, masked_faces, masks):
-            return {16: masked_faces}
-
-    def prepare(self, photo):
-        if photo.stem == "nobody":
-            raise NoFaceError(f"{photo}: no face found")
-        if photo.stem == "stop":
-            raise KeyboardInterrupt
-        if photo.stem.startswith("vanishes"):
-            photo.unlink()
-        grey, points = np.full((16, 16, 3), 128, np.uint8), np.zeros((68, 2), np.float32)
-        return AlignedFace(grey, np.ones((16, 16), np.uint8), points, 1, np.eye(2, 3))
-
-
-@pytest.fixture
-def quick(monkeypatch):
-    """`hallucinate` in this process, without a model; writes photos of the given names."""
-    monkeypatch.setattr("facehal.inference.hallucinator.needs_keras", lambda *_: False)
-    monkeypatch.setattr(
-        "facehal.inference.hallucinator.load", lambda *_, **__: Quick(Quick.Engine())
-    )
-    monkeypatch.setattr("facehal.faces.paste.paste", lambda photo, *_: photo)
-
-    def write(folder: Path, *names: str) -> Path:
-        for name in names:
-            write_png(folder / f"{name}.png", np.full((8, 8, 3), 128, np.uint8))
-        return folder
-
-    return write
-
-
-def skipped_names(out: Path) -> list[str]:
-    with open(out / "skipped.csv", newline="", errors="surrogateescape") as file:
-        return [Path(row["file"]).stem for row in csv.DictReader(file)]
-
-
-def test_an_interrupted_hallucinate_leaves_sheet_and_list(quick, tmp_path):
-    batch = [f"p{number:02}" for number in range(32)]
-    folder = quick(tmp_path / "photos", "nobody", *batch, "stop")
-    with pytest.raises(KeyboardInterrupt):
-        hallucinate([folder], tmp_path / "out")
-    assert len(list((tmp_path / "out/pictures").iterdir())) == 32
-    assert read_image(tmp_path / "out/hallucinated.png").shape[1] > 3 * 16
-    assert skipped_names(tmp_path / "out") == ["nobody"]
-
-
-def test_a_photo_that_vanishes_is_skipped_alone(quick, tmp_path):
-    odd = os.fsdecode(b"vanishes\xff")  # no UTF-8: the list holds the bytes of the name
-    folder = quick(tmp_path / "photos", "a", odd, "z")
-    hallucinate([folder], tmp_path / "out", paste=True)
-    for made in ("pictures", "pasted"):
-        assert {file.stem for file in (tmp_path / "out" / made).iterdir()} == {"a", "z"}
-    assert skipped_names(tmp_path / "out") == [odd]
-
-
-def test_the_list_of_an_earlier_hallucinate_goes(quick, tmp_path):
-    folder, out = quick(tmp_path / "photos", "a", "nobody"), tmp_path / "out"
-    hallucinate([folder], out)
-    assert skipped_names(out) == ["nobody"]
-    hallucinate([folder / "a.png"], out)
-    assert not (out / "skipped.csv").exists()
-
-
-def test_pictures_that_hallucinate_wrote_are_no_photos(quick, tmp_path, capsys):
-    folder = quick(tmp_path / "photos", "a", "b")
-    out = folder / "out"
-    for _ in range(2):
-        hallucinate([folder], out, paste=True)
-        assert "2 of 2 photos" in capsys.readouterr().out
-    # What the user put there, or names outright, is a photo all the same.
-    hallucinate([quick(out / "own", "c"), out / "pictures/a.png"], out)
-    assert "2 of 2 photos" in capsys.readouterr().out
-    with pytest.raises(FacehalError, match="only what was written into"):
-        hallucinate([out / "pictures"], out)
-
-
 def test_sample_preprocess_train_and_hallucinate_hang_together(tmp_path):
     """The whole way of a newcomer, with a model of the tiny size."""
     assert facehal("sample", tmp_path / "raw", "--count", 12).returncode == 0
@@ -266,19 +180,3 @@ def test_a_backend_that_cannot_start_is_one_line(backend, tmp_path):
     assert "marked ✗ above" in one_line(done)
     for text in (f"✗ {problem}", "dlib_landmarks", "shipped models: compact", "vgg_face"):
         assert text in done.stdout
-
-
-def test_output_names_never_collide():
-    files = [Path("a/x.jpg"), Path("b/x.png"), Path("x_2.jpg")]
-    names = picture_names(files)
-    assert len(set(names.values())) == 3
-    files = [Path(f"{folder}/{name}.png") for folder in range(3) for name in ("x", "x_2", "y")]
-    names = [Path(name).stem for name in picture_names(files).values()]
-    assert names == ["x", "x_2", "y", "x_3", "x_2_2", "y_2", "x_4", "x_2_3", "y_3"]
-
-
-def test_output_names_of_many_photos_called_alike_are_quick():
-    start = time.process_time()
-    names = picture_names([Path(f"{folder}/x.png") for folder in range(2000)])
-    assert time.process_time() - start < 2
-    assert len(set(names.values())) == 2000 and names[Path("1999/x.png")] == "x_2000.png"

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from facehal.data.exchange import write_masks
 
 from facehal.data.faceset import load_faces
 from facehal.errors import DataError
 from facehal.images import read_image
+from facehal.jobs.masks import write_masks
 
 
 @pytest.mark.parametrize("white", ["hole", "face"])

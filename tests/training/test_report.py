@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from facehal import cli
+from facehal.cli.train import TRAIN_EPILOG
 from facehal.errors import FacehalError, TrainingError
 from facehal.images import contact_sheet, write_png
 from facehal.models import from_dict, task_of
@@ -197,7 +198,7 @@ def test_help_of_training_is_up_to_date():
         *("report.html", "epochs.png", "model.keras", "history.csv", "previews/", "checkpoints/"),
         *("config.yaml", "environment.json", "tensorboard/"),
     ):
-        assert words in cli.TRAIN_EPILOG, words
+        assert words in TRAIN_EPILOG, words
     assert (training.generator_rate, training.discriminator_rate) == (1e-4, 2e-4)
 
 
