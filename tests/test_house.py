@@ -75,13 +75,13 @@ def test_imports_run_downwards(module):
 
 
 def test_no_two_files_import_each_other():
-    """Nor do more of them go in a circle."""
-    done: set[str] = set()
+    """Nor do more of them go in a circle. The front door is left out: it only names."""
+    done: set[str] = {"facehal"}
 
     def visit(module: str, way: tuple[str, ...]) -> None:
-        assert module not in way, " → ".join([*way[way.index(module) :], module])
         if module in done:
             return
+        assert module not in way, " → ".join([*way[way.index(module) :], module])
         for other in sorted(IMPORTS.get(module, set()) - {module}):
             visit(other, (*way, module))
         done.add(module)

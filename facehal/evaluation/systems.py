@@ -7,11 +7,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
 from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
 from facehal.errors import DataError
 from facehal.images import list_images, read_image, to_float, to_uint8
+from facehal.jobs.mapping import Threads, each
+from facehal.processes import usable_cores
 
 BLOCK = 256  # faces computed with at a time: a whole set in floats would be gigabytes
 
@@ -94,7 +95,8 @@ def of_folder(folder: Path, data: Faces) -> np.ndarray:
     }
     pictures = np.empty((len(data.names), *data.faces.shape[1:]), np.float32)
     count = Counter(name.rsplit("/", 1)[-1] for name in data.names)
-    for index, name in enumerate(tqdm(data.names, unit="picture", desc=folder.name, leave=False)):
+
+    def read(name: str) -> np.ndarray:
         path, flat = files.get(name), name.rsplit("/", 1)[-1]
         if path is None and count[flat] == 1:  # of two faces it would be the picture of one only
             path = files.get(flat)
@@ -104,8 +106,15 @@ def of_folder(folder: Path, data: Faces) -> np.ndarray:
             )
         picture = read_image(path)
         if picture.shape != pictures.shape[1:]:
-            raise DataError(f"{path}: is {picture.shape[1]}×{picture.shape[0]}, not 128×128")
-        pictures[index] = to_float(picture)
+            height, width = pictures.shape[1:3]
+            size = f"{picture.shape[1]}×{picture.shape[0]}"
+            raise DataError(f"{path}: is {size}, not {width}×{height}")
+        return picture
+
+    # OpenCV decodes outside Python's lock.
+    engine = Threads(usable_cores())
+    for done in each(read, data.names, engine=engine, unit="picture", what=folder.name):
+        pictures[done.index] = to_float(done.result)
     return pictures
 
 

@@ -4,19 +4,18 @@ import csv
 import io
 import json
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
 from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
 from facehal.errors import DataError
-from facehal.files import write_text
+from facehal.files import unique_names, write_text
 from facehal.images import contact_sheet, read_image, to_float, write_png
 from facehal.inference.hallucinator import find_model, load
+from facehal.jobs.mapping import Threads, each
 from facehal.weights.store import file_sha256
 
 CHUNK = 256  # faces in memory at a time
@@ -87,41 +86,33 @@ def augment(
     waiting = rows[~np.array(fresh)]
     chunks = [waiting.iloc[i : i + CHUNK] for i in range(0, len(waiting), CHUNK)]
 
-    # OpenCV reads and writes outside Python's lock, so both happen beside the model's work.
-    with (
-        ThreadPoolExecutor(1) as reader,
-        ThreadPoolExecutor(2) as writers,
-        tqdm(
-            total=len(rows), initial=sum(fresh), unit="face", disable=not progress, smoothing=0.05
-        ) as bar,
+    def read(chunk: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+        return shrunk(*load_rows(data, chunk), hallucinator.side)
+
+    def write(item: tuple[str, np.ndarray]) -> None:
+        name, picture = item
+        write_png(out / name, picture)
+
+    # OpenCV works outside Python's lock: the next faces are read beside the model's work.
+    for chunk in each(
+        read,
+        chunks,
+        engine=Threads(1),
+        size=len,
+        finished=sum(fresh),
+        unit="face",
+        progress=progress,
     ):
-        written: list[Future[None]] = []
-        coming = reader.submit(load_rows, data, chunks[0]) if chunks else None
-        for index, chunk in enumerate(chunks):
-            assert coming is not None
-            faces, masks = shrunk(*coming.result(), hallucinator.side)
-            if index + 1 < len(chunks):
-                coming = reader.submit(load_rows, data, chunks[index + 1])
-            masked = to_float(faces) * masks[..., None]
-            pictures = hallucinator.from_masks(masked, masks, batch_size=batch_size)
-            assert isinstance(pictures, np.ndarray)
-            _finish(written)
-            written = [
-                writers.submit(write_png, out / name, picture)
-                for name, picture in zip(chunk["picture"], pictures, strict=True)
-            ]
-            bar.update(len(chunk))
-        _finish(written)
+        faces, masks = chunk.result
+        masked = to_float(faces) * masks[..., None]
+        pictures = hallucinator.from_masks(masked, masks, batch_size=batch_size)
+        made = list(zip(chunk.item["picture"], pictures, strict=True))
+        for _ in each(write, made, engine=Threads(2), progress=False):
+            pass
 
     _write_list(out, data, rows)
     _write_sheet(out, data, rows, hallucinator.side)
     return Augmented(out / "images.csv", len(rows), rows["subject"].nunique(), len(waiting))
-
-
-def _finish(written: list[Future[None]]) -> None:
-    """Waits, and raises what went wrong: a full disk must stop the work."""
-    for future in written:
-        future.result()
 
 
 def _check_subjects(rows: pd.DataFrame, data: Path) -> None:
@@ -160,21 +151,12 @@ def _claim(out: Path, data: Path, model: str | os.PathLike[str]) -> None:
 
 
 def _picture_names(rows: pd.DataFrame) -> list[str]:
-    """``pictures/SUBJECT/NAME.png``; names that two faces of a subject share get a number.
-
-    Compared in lower case: some file systems know no other.
-    """
-    taken: set[str] = set()
-    names = []
-    for face, subject in zip(rows["face"], rows["subject"], strict=True):
-        stem, number = Path(face).stem, 1
-        name = f"pictures/{subject}/{stem}.png"
-        while name.lower() in taken:
-            number += 1
-            name = f"pictures/{subject}/{stem}_{number}.png"
-        taken.add(name.lower())
-        names.append(name)
-    return names
+    """``pictures/SUBJECT/NAME.png``; names that two faces of a subject share get a number."""
+    wanted = [
+        f"pictures/{subject}/{Path(face).stem}"
+        for face, subject in zip(rows["face"], rows["subject"], strict=True)
+    ]
+    return [f"{name}.png" for name in unique_names(wanted)]
 
 
 def _is_done(picture: Path, face: Path) -> bool:

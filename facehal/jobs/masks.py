@@ -1,17 +1,17 @@
 """Prepared faces and their masks as pictures, for other programs to work on (section 4.1)."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
-from facehal.data.faceset import load_rows, read_manifest, usable
+from facehal.data.faceset import FaceSet
 from facehal.errors import DataError
 from facehal.images import resize, write_png
+from facehal.jobs.mapping import Threads, each
+from facehal.processes import usable_cores
 
-CHUNK = 256  # faces in memory at a time
+CHUNK = 16  # faces that a thread has in hand
 
 
 def write_masks(
@@ -50,8 +50,8 @@ def write_masks(
         raise DataError(f"white in a mask is 'hole' or 'face', not {white!r}")
     if Path(out).resolve() == Path(data).resolve():
         raise DataError(f"{out}: its prepared faces would be written over; name another folder")
-    rows = usable(read_manifest(data), limit)
-    names = [name.removeprefix("faces/") for name in rows["face"]]
+    faces = FaceSet.open(data, limit)
+    names = [name.removeprefix("faces/") for name in faces.frame["face"]]
     if flat:
         names = [name.rsplit("/", 1)[-1] for name in names]
         if len(set(names)) < len(names):
@@ -59,20 +59,18 @@ def write_masks(
             raise DataError(f"{data}: two faces are called {twice}; keep the subfolders")
     out = Path(out)
 
-    def write(name: str, face: np.ndarray, mask: np.ndarray) -> None:
-        face = resize(face, size)
-        mask = resize(mask * np.uint8(255), size) > 127
-        write_png(out / "faces" / name, face)
-        write_png(out / "masked" / name, face * mask[..., None])
-        write_png(out / "masks" / name, np.where(mask == (white == "face"), 255, 0).astype("uint8"))
+    def write(rows: range) -> None:
+        for row, face, mask in zip(rows, *faces.read(rows), strict=True):
+            face = resize(face, size)
+            hole = resize(mask * np.uint8(255), size) <= 127
+            shown = np.where(hole == (white == "hole"), 255, 0).astype(np.uint8)
+            write_png(out / "faces" / names[row], face)
+            write_png(out / "masked" / names[row], face * ~hole[..., None])
+            write_png(out / "masks" / names[row], shown)
 
-    # OpenCV encodes outside Python's lock.
-    with (
-        ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool,
-        tqdm(total=len(rows), unit="face", disable=not progress) as bar,
-    ):
-        for start in range(0, len(rows), CHUNK):
-            faces, masks = load_rows(data, rows.iloc[start : start + CHUNK])
-            list(pool.map(write, names[start : start + CHUNK], faces, masks))
-            bar.update(len(faces))
-    return len(rows)
+    # OpenCV decodes and encodes outside Python's lock.
+    chunks = [range(i, min(i + CHUNK, len(faces))) for i in range(0, len(faces), CHUNK)]
+    engine = Threads(min(8, usable_cores()))
+    for _ in each(write, chunks, engine=engine, size=len, unit="face", progress=progress):
+        pass
+    return len(faces)

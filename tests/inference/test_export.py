@@ -139,14 +139,14 @@ def test_a_file_whose_pictures_differ_is_not_left_behind(
     factor, said, cascade, tmp_path, monkeypatch
 ):
     needs("onnx")
-    right = exporting.fold
+    right = Cascade.folded
 
     def wrong(model):
         folded = Cascade.from_config(right(model).get_config())
         folded.set_weights([values * factor for values in right(model).get_weights()])
         return folded
 
-    monkeypatch.setattr(exporting, "fold", wrong)
+    monkeypatch.setattr(Cascade, "folded", wrong)
     with pytest.raises(FacehalError, match=f"not written: its pictures would differ.*{said}"):
         export(cascade, "onnx", tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """Faces and masks for other programs, and back into a table."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -42,6 +44,7 @@ def test_refusals(sample_data, tmp_path):
     frame = pd.read_csv(sample_data / "manifest.csv", dtype=str, keep_default_na=False)
     frame["face"] = [f"faces/{index}/same.png" for index in range(len(frame))]
     frame.to_csv(tmp_path / "manifest.csv", index=False)
+    shutil.copy(sample_data / "settings.json", tmp_path)
     with pytest.raises(DataError, match=r"two faces are called same\.png"):
         write_masks(tmp_path, tmp_path / "out", flat=True)
     assert not (tmp_path / "out").exists()
