@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from facehal.errors import FacehalError, first_line
+from facehal.optional import BACKEND
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -62,7 +63,7 @@ def import_keras() -> None:
             raise FacehalError(
                 f"Keras cannot start with {f'backend {name}' if name else 'its default backend'} "
                 f"({first_line(error)}); set KERAS_BACKEND to tensorflow or jax, and install that "
-                "package where it is missing"
+                f"package where it is missing: {BACKEND}"
             ) from error
         finally:
             os.dup2(stderr, 2)
@@ -74,7 +75,7 @@ ModelOption = Annotated[
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option("--engine", help="keras or onnxruntime (starts in a second); default: by file."),
+    typer.Option("--engine", help="keras or onnxruntime (starts in a second; extra: onnx); default: by file."),
 ]
 
 METRICS_HELP = (

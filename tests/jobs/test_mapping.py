@@ -42,7 +42,7 @@ def test_an_item_that_cannot_be_used_is_skipped(engine, tmp_path, capsys):
 @pytest.mark.parametrize("engine", ENGINES, ids=IDS)
 def test_without_a_list_it_is_the_first_error(engine):
     """Whichever worker was quicker."""
-    with pytest.raises(ImageError, match="^7: not a picture$"):
+    with pytest.raises(ImageError, match=r"^7: not a picture$"):
         list(each(doubled, range(40), engine=engine, progress=False))
 
 
