@@ -75,7 +75,9 @@ ModelOption = Annotated[
 ]
 EngineOption = Annotated[
     str | None,
-    typer.Option("--engine", help="keras or onnxruntime (starts in a second; extra: onnx); default: by file."),
+    typer.Option(
+        "--engine", help="keras or onnxruntime (starts in a second; extra: onnx); default: by file."
+    ),
 ]
 
 METRICS_HELP = (
