@@ -68,3 +68,23 @@ def test_round_trip(strides, tmp_path):
     loaded = keras.models.load_model(tmp_path / "d.keras")
     assert isinstance(loaded, Discriminator) and loaded.get_config() == network.get_config()
     np.testing.assert_array_equal(np.asarray(loaded(x, training=False)), y)
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("resolution", [8, 16, 128])
+def test_no_stride_on_a_map_of_one_pixel(resolution):
+    """There it changes nothing but what oneDNN does in bfloat16, on processors that have it: parts of
+    the kernel's gradient stay unwritten."""
+    network = build_discriminator(resolution, NetworkConfig(discriminator_width=0.0625))
+    strided = 0
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            side = layer.input.shape[1]
+            assert side > 1 or layer.strides == (1, 1), layer.name
+            strided += layer.strides == (2, 2)
+    assert strided == {8: 3, 16: 4, 128: 4}[resolution]
+    random = np.random.default_rng(0)
+    x = random.normal(size=(2, 1, 1, 3)).astype("float32")
+    kernel = random.normal(size=(3, 3, 3, 4)).astype("float32")
+    with_it, without = (np.asarray(keras.ops.conv(x, kernel, stride, "same")) for stride in (2, 1))
+    np.testing.assert_array_equal(with_it, without)
