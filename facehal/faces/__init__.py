@@ -1,1 +1,1 @@
-"""From photos to aligned faces: landmarks (dlib), alignment, face masks, and the batch job."""
+"""Pure functions of one photo: landmarks, alignment, the face mask, pasting back, background."""

@@ -73,8 +73,8 @@ def test_round_trip(strides, tmp_path):
 @pytest.mark.core
 @pytest.mark.parametrize("resolution", [8, 16, 128])
 def test_no_stride_on_a_map_of_one_pixel(resolution):
-    """There it changes nothing but what oneDNN does in bfloat16, on processors that have it: parts of
-    the kernel's gradient stay unwritten."""
+    """It changes nothing there but what oneDNN does in bfloat16, on processors that have it: parts
+    of the kernel's gradient stay unwritten."""
     network = build_discriminator(resolution, NetworkConfig(discriminator_width=0.0625))
     strided = 0
     for layer in network.layers:
