@@ -18,13 +18,16 @@ from pathlib import Path
 
 import common
 
+STEPS = 30  # of the training
+
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=500_000, help="of the manifest")
     parser.add_argument("--files", type=int, default=300, help="photos of the sample set")
     parser.add_argument("--held", type=int, default=20_000, help="faces of the set in memory")
-    parser.add_argument("--batches", type=int, nargs="+", default=[10, 64])
+    parser.add_argument("--batches", type=int, nargs="*", default=[10, 64], help="none: no table")
+    parser.add_argument("--train", action="store_true", help="train on it, too (LPIPS weights)")
     parser.add_argument("--steps", type=int, default=1000, help="batches of 10; fewer of larger")
     parser.add_argument("--child", type=json.loads, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -84,14 +87,42 @@ def child(folder: str, limit: int | None, memory: float, batch: int, steps: int)
     print(json.dumps(found | {"speed": speed, "base": base, "peak": peak()}))
 
 
+def train(folder: str, out: str) -> None:
+    """Prints what a run of the compact cascade takes on such a set, up to its first checkpoint."""
+    start = time.perf_counter()
+    from facehal.models import load_config
+    from facehal.training.run import Run
+
+    config = load_config("compact").replace_training(checkpoint_steps=STEPS)
+    run = Run(config, folder, out, max_minutes=0, progress=False)
+    built = time.perf_counter() - start
+    run.fit()
+    seconds = time.perf_counter() - start
+    print(json.dumps({"built": built, "seconds": seconds, "step": run.step, "peak": peak()}))
+
+
 def main() -> None:
     options = parse()
     if options.child:
-        child(**options.child)
+        act = train if "out" in options.child else child
+        act(**options.child)
         return
-    rows = []
+    rows, trained = [], {}
+
+    def run(words: dict) -> dict:
+        process = subprocess.run(
+            [sys.executable, __file__, "--child", json.dumps(words)],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+            env=common.backend_environment("tensorflow"),
+        )
+        return json.loads(process.stdout.splitlines()[-1])
+
     with tempfile.TemporaryDirectory() as folder:
         write_set(Path(folder), options.rows, options.files)
+        if options.train:
+            trained = run({"folder": f"{folder}/set", "out": f"{folder}/run"})
         size = (Path(folder) / "set/manifest.csv").stat().st_size / 1e6
         held = min(options.held, options.rows)
         ways = [("streamed", None, 0), ("streamed", held, 0), ("in memory", held, 1e12)]
@@ -99,22 +130,21 @@ def main() -> None:
             for name, limit, memory in ways:
                 steps = max(1, options.steps * 10 // batch)
                 words = {"folder": f"{folder}/set", "limit": limit, "memory": memory}
-                words = json.dumps(words | {"batch": batch, "steps": steps})
-                found = json.loads(
-                    subprocess.run(
-                        [sys.executable, __file__, "--child", words],
-                        stdout=subprocess.PIPE,
-                        text=True,
-                        check=True,
-                        env=common.backend_environment("tensorflow"),
-                    ).stdout
-                )
+                found = run(words | {"batch": batch, "steps": steps})
                 rows.append(
                     [name, f"{found['rows']:,}", str(batch)]
                     + [f"{found[key]:.1f}" for key in ("imported", "opened", "first")]
                     + [f"{found[key]:.0f}" for key in ("speed", "base", "peak")]
                 )
     print(f"\n{common.machine()}; a manifest of {options.rows:,} rows, {size:.0f} MB\n")
+    if trained:
+        print(
+            f"compact.yaml on all rows: {trained['built']:.0f} s to the first step, {STEPS} steps "
+            f"and a checkpoint in {trained['seconds'] - trained['built']:.0f} s, peak "
+            f"{trained['peak']:.0f} MiB\n"
+        )
+    if not rows:
+        return
     header = ["faces", "rows", "batch", "imported, s", "opened, s", "first batch, s"]
     print(common.table([*header, "faces/s", "imported, MiB", "peak, MiB"], rows))
 

@@ -207,7 +207,8 @@ class Stepper:
         finally:
             state, self._state = self._state, None
             for variable, value in zip(self._variables, state, strict=True):
-                variable.assign(value)
+                if not value.is_deleted():  # as Ctrl-C in the middle of a step leaves them
+                    variable.assign(value)
 
     def __call__(self, key: Any, batch: Arrays) -> None:
         """One step; ``key`` goes to the function, which is compiled once for each."""

@@ -64,6 +64,17 @@ def test_sizes(size):
     assert from_dict(config.to_dict()) == config
 
 
+def test_shipped_experiments_by_name(tmp_path, monkeypatch):
+    """From anywhere; a file of that name here comes first only as a path."""
+    monkeypatch.chdir(tmp_path)
+    assert load_config("compact") == load_config(EXPERIMENTS / "compact.yaml")
+    write(tmp_path, "mine.yaml", "extends: other.yaml\n")
+    write(tmp_path, "other.yaml", "size: tiny\n")
+    assert load_config("mine.yaml").size == "tiny"
+    with pytest.raises(ConfigError, match=r"kompakt: neither a file nor a shipped .*compact, "):
+        load_config("kompakt")
+
+
 def test_extends(tmp_path):
     write(tmp_path, "a.yaml", "size: compact\nloss: {adversarial: 0.5, identity: 3}\n")
     write(tmp_path, "b.yaml", "extends: a.yaml\nloss: {identity: 0}\ntraining:\n  epochs: 3\n")

@@ -29,6 +29,8 @@ from facehal.training.previews import Preview, preview_path, thin_previews
 from facehal.training.report import write_report
 from facehal.training.validation import Validation
 
+FEW = 5000  # faces that are read so quickly that a bar would only flicker
+
 
 @dataclass(frozen=True)
 class _Prepared:
@@ -117,6 +119,7 @@ class Run:
             seed=training.seed,
             labels=self.task.labels,
             noise=self.task.noise,
+            progress=progress and len(faces) > FEW,
         )
         self.data_hash = faces.sha256
         self.validation = None
