@@ -20,7 +20,7 @@ import numpy as np
 import facehal
 from facehal.errors import FacehalError
 from facehal.faces.mask import hull_mask
-from facehal.files import umask
+from facehal.files import replacing
 from facehal.inference.onnx_engine import OnnxEngine
 from facehal.layers.resampling import pillow
 from facehal.models.base import PictureModel
@@ -86,9 +86,7 @@ def export(model: PictureModel, form: str, path: str | os.PathLike[str], name: s
         raise FacehalError(f"{path}: is a folder; name a file")
     write = {"savedmodel": _write_savedmodel, "onnx": _write_onnx, "litert": _write_litert}[form]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".exporting-") as folder:
-            made = Path(folder) / f"model{SUFFIXES[form]}"
+        with replacing(path) as made:
             run = write(model.folded(), made, _about(model, name))
             difference = _difference(model, run)
             if not difference <= TOLERANCE:
@@ -96,9 +94,6 @@ def export(model: PictureModel, form: str, path: str | os.PathLike[str], name: s
                     f"{path}: not written: its pictures would differ from the model's by "
                     f"{difference:.1e}, more than {TOLERANCE:.0e}"
                 )
-            if made.is_dir():
-                made.chmod(0o777 & ~umask())
-            os.replace(made, path)
     except OSError as error:
         raise FacehalError(
             f"{path}: not written ({error.strerror or error}); free space or name a folder that "

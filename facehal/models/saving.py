@@ -1,7 +1,6 @@
 """Trained models as ``.keras`` files: written whole or not at all, in float32 or float16."""
 
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 
 from facehal.errors import FacehalError
+from facehal.files import replacing
 
 WEIGHTS = "model.weights.h5"
 
@@ -28,13 +28,10 @@ def save_model(model: keras.Model, path: str | Path, *, half: bool = False) -> P
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-            whole = Path(folder) / "model.keras"
-            model.save(whole)
+        with replacing(path) as part:
+            model.save(part)
             if half:
-                whole = _halved(whole)
-            os.replace(whole, path)
+                os.replace(_halved(part), part)
     except OSError as error:
         raise FacehalError(
             f"{path}: model not saved ({error.strerror or error}); free space or name a folder "
@@ -45,7 +42,7 @@ def save_model(model: keras.Model, path: str | Path, *, half: bool = False) -> P
 
 def _halved(path: Path) -> Path:
     """The same archive with every weight array in float16, which Keras casts when it loads."""
-    out = path.with_name("half.keras")
+    out = path.with_name(f"half-{path.name}")
     weights = path.with_name("weights.h5")
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
         for name in old.namelist():

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 
 from facehal.errors import TrainingError
+from facehal.files import replacing
 
 KEEP = 2  # checkpoints of a run that stay on disk
 
@@ -44,22 +44,15 @@ def save(model: Stored, folder: Path, step: int, state: dict[str, Any]) -> Path:
         NotFinite: a value is not finite: the older checkpoints stay.
     """
     path = folder / f"step_{step:08d}.npz"
-    temporary = path.with_suffix(".tmp")
     arrays = {name: variable.numpy() for name, variable in _variables(model).items()}
     broken = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if broken:
         raise NotFinite(broken[0].split(":", 2)[2])
     meta = np.frombuffer(json.dumps({**state, "step": step}).encode(), np.uint8)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            np.savez(file, **arrays, meta=meta)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with replacing(path, sync=True) as part:
+            np.savez(part, **arrays, meta=meta)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         raise TrainingError(
             f"{path}: checkpoint not written ({error.strerror or error}); free space or give write "
             "permission, then go on with --resume"
