@@ -1,20 +1,24 @@
 """The map that every job runs on: what it gives, keeps, skips and says, on each of its engines."""
 
 import os
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.jobs.mapping import Processes, Serial, Threads, each, processes
-from facehal.jobs.records import RowJournal, Skipped, csv_bytes, read_rows
+from facehal.jobs.records import Skipped
 
 sys.path.insert(0, str(Path(__file__).parent))
-from work import doubled, killed
+from work import broken, doubled, killed, stopped
 
 ENGINES = [Serial(), Threads(3), Processes(2)]
 IDS = ["serial", "threads", "processes"]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize("engine", ENGINES, ids=IDS)
@@ -80,16 +84,151 @@ def test_choice_of_engines():
             make()
 
 
-def test_a_torn_journal(tmp_path):
-    """A killed process leaves half a line; names that are no UTF-8 stay as they are."""
-    path, columns = tmp_path / "rows.csv", ["file", "x"]
-    odd = os.fsdecode(b"a\xff.png")
-    with RowJournal(path, columns, [{"file": odd, "x": "1"}]) as journal:
-        journal.note([{"file": "b", "x": "2"}])
-        assert [row["x"] for row in read_rows(path, columns)] == ["1", "2"]
-    whole = path.read_bytes()
-    assert whole == b"file,x\na\xff.png,1\nb,2\n"
-    path.write_bytes(whole + b"c,3")
-    assert [row["file"] for row in read_rows(path, columns)] == [odd, "b"]
-    assert list(read_rows(path, ["file"])) == [] == list(read_rows(tmp_path / "no.csv", columns))
-    assert csv_bytes([{"file": "d"}], columns) == b"d,\n"
+def test_a_worker_that_dies_takes_nothing_noted_with_it():
+    noted: list[int] = []
+    given: list[int] = []
+    with pytest.raises(DataError):
+        for done in each(
+            killed, range(60), engine=Processes(2), journal=noted.extend, progress=False
+        ):
+            given.append(done.result)
+    assert given == noted and 5 not in noted
+
+
+def test_the_engine_does_not_matter():
+    """Results in the items' order, what is noted, and what is skipped are the same everywhere."""
+    found = []
+    for engine in ENGINES:
+        noted: list[int] = []
+        skipped = Skipped("unused", say=False)
+        results = each(
+            doubled,
+            range(30),
+            engine=engine,
+            together=3,
+            journal=noted.extend,
+            skipped=skipped,
+            progress=False,
+        )
+        places = sorted((done.index, done.item, done.result) for done in results)
+        found.append((places, sorted(noted), len(skipped)))
+    assert found[0] == found[1] == found[2]
+
+
+def test_one_after_the_other_keeps_the_order():
+    assert [done.index for done in each(int, "0123", progress=False)] == [0, 1, 2, 3]
+    assert list(each(int, [], engine=Threads(2), progress=False)) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=IDS)
+def test_an_error_that_is_not_ours_is_not_skipped(engine, tmp_path):
+    """A mistake of the program must not end as a line in a list of unusable photos."""
+    with (
+        pytest.raises(ZeroDivisionError),
+        Skipped(tmp_path / "skipped.csv") as skipped,
+    ):
+        list(each(broken, range(9), engine=engine, skipped=skipped, progress=False))
+    assert len(skipped) == 0
+
+
+@pytest.mark.parametrize("engine", ENGINES, ids=IDS)
+def test_after_an_error_nothing_new_is_begun(engine):
+    noted: list[int] = []
+    with pytest.raises(ImageError, match="^7: "):
+        list(each(doubled, range(5000), engine=engine, journal=noted.extend, progress=False))
+    assert {2 * n for n in range(7)} <= set(noted) and len(noted) < 100
+
+
+@pytest.mark.parametrize("engine", ENGINES[:2], ids=IDS[:2])
+def test_stopped_by_the_work_itself(engine, tmp_path):
+    noted: list[int] = []
+    with (
+        pytest.raises(KeyboardInterrupt),
+        Skipped(tmp_path / "skipped.csv", say=False) as skipped,
+    ):
+        list(
+            each(
+                stopped,
+                range(40),
+                engine=engine,
+                journal=noted.extend,
+                skipped=skipped,
+                progress=False,
+            )
+        )
+    assert set(noted) <= set(range(40)) - {2, 30}
+    # With threads the interrupt may be met before the skipped item is taken down.
+    if isinstance(engine, Serial):
+        assert noted == [0, 1, *range(3, 30)]
+        assert (tmp_path / "skipped.csv").read_text().splitlines()[1] == "2,2: not a picture"
+
+
+STOPPED = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from work import slow
+from facehal.jobs.mapping import Processes, Serial, Threads, each
+
+def main():
+    engine = {"serial": Serial, "threads": lambda: Threads(2), "processes": lambda: Processes(2)}
+    with open(sys.argv[3], "a") as file:
+        def note(results):
+            for one in results:
+                print(one, file=file, flush=True)
+        for done in each(slow, range(2000), engine=engine[sys.argv[2]](), journal=note):
+            print(done.result, flush=True)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="stops with a signal")
+@pytest.mark.parametrize("engine", IDS)
+def test_ctrl_c(engine, tmp_path):
+    """Of a whole group of processes, as a terminal sends it."""
+    (tmp_path / "job.py").write_text(STOPPED)
+    journal = tmp_path / "journal"
+    process = subprocess.Popen(
+        [sys.executable, tmp_path / "job.py", Path(__file__).parent, engine, journal],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        # A shell's background jobs ignore Ctrl-C, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not journal.is_file() or journal.read_bytes().count(b"\n") < 10:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    # Also the workers end: they hold the pipes' other ends.
+    given, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert said.count("Traceback") == 1 and "KeyboardInterrupt" in said
+    noted = journal.read_text().split()
+    assert set(given.split()) <= set(noted) and 10 <= len(noted) < 2000
+    assert len(noted) - len(given.split()) <= 1  # noted, and stopped before it was given
+
+
+def test_the_bar_counts_what_an_item_stands_for(capsys):
+    chunks = [range(3), range(3, 5)]
+    for _ in each(len, chunks, size=len, finished=5, unit="face"):
+        pass
+    assert "10/10" in capsys.readouterr().err
+    for _ in each(len, chunks, progress=False):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+def test_left_early_the_engine_ends():
+    """Who needs no more results leaves no threads behind that go on working."""
+    begun: list[int] = []
+    results = each(lambda n: begun.append(n) or n, range(1000), engine=Threads(2), progress=False)
+    next(results)
+    results.close()
+    count = len(begun)
+    time.sleep(0.05)
+    assert len(begun) == count < 100

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 from facehal.errors import ImageError
 
@@ -15,4 +16,21 @@ def doubled(number: int) -> int:
 def killed(number: int) -> int:
     if number == 5:
         os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def broken(number: int) -> float:
+    return 1 / (number - 4)
+
+
+def stopped(number: int) -> int:
+    if number == 2:
+        raise ImageError(f"{number}: not a picture")
+    if number == 30:
+        raise KeyboardInterrupt
+    return number
+
+
+def slow(number: int) -> int:
+    time.sleep(0.02)
     return number
