@@ -1,10 +1,13 @@
 import os
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from facehal.errors import FacehalError, TrainingError
-from facehal.files import replacing, write_bytes, write_text
+from facehal.files import locked, replacing, unique_names, write_bytes, write_text
 
 
 def test_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -82,3 +85,47 @@ def test_a_folder_that_others_write(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OSError), replacing(tmp_path / "file" / "below") as part:
         raise AssertionError("nothing can be written below a file")
+
+
+def test_names_of_their_own():
+    assert unique_names([]) == []
+    assert unique_names(["b", "a", "b"]) == ["b", "a", "b_2"]  # in the order of the wanted ones
+    assert unique_names(["x", "x", "x_2"]) == ["x", "x_2", "x_2_2"]
+    assert unique_names(["x_2", "x", "x"]) == ["x_2", "x", "x_3"]  # what is wanted so is taken
+    # As file systems see it that know no upper case; the spelling stays.
+    assert unique_names(["Ä", "ä", "É/x", "é/X"]) == ["Ä", "ä_2", "É/x", "é/X_2"]
+    odd = os.fsdecode(b"a\xff")
+    assert unique_names([odd, odd]) == [odd, f"{odd}_2"]
+
+
+def test_names_are_the_same_for_any_that_follow():
+    """A set that grows at its end keeps the names of what it had."""
+    wanted = ["x", "X", "x_2", "y", "x", "Y_2", "y", "x_2"]
+    names = unique_names(wanted)
+    assert len({name.lower() for name in names}) == len(wanted)
+    for count in range(len(wanted)):
+        assert unique_names(wanted[:count]) == names[:count]
+
+
+def test_one_process_at_a_time(tmp_path):
+    code = (
+        "import sys; from facehal.files import locked\n"
+        "with locked(sys.argv[1]): print('in', flush=True); input()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)],
+        cwd=Path(__file__).resolve().parents[1],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "in\n"
+    refused = pytest.raises(TrainingError, match="another process is writing to it")
+    with refused, locked(tmp_path, TrainingError):
+        raise AssertionError("nobody else may come in")
+    process.kill()  # the lock goes with the process, whatever it leaves behind
+    process.communicate(timeout=30)
+    with locked(tmp_path):
+        pass
+    with locked(tmp_path):
+        pass

@@ -134,7 +134,7 @@ def test_an_error_that_is_not_ours_is_not_skipped(engine, tmp_path):
 @pytest.mark.parametrize("engine", ENGINES, ids=IDS)
 def test_after_an_error_nothing_new_is_begun(engine):
     noted: list[int] = []
-    with pytest.raises(ImageError, match="^7: "):
+    with pytest.raises(ImageError, match=r"^7: "):
         list(each(doubled, range(5000), engine=engine, journal=noted.extend, progress=False))
     assert {2 * n for n in range(7)} <= set(noted) and len(noted) < 100
 

@@ -1,4 +1,5 @@
 import csv
+import json
 import os
 import shutil
 import signal
@@ -129,6 +130,81 @@ def test_other_landmarks_redo_everything(samples, prepared, tmp_path):
     shutil.copytree(prepared, out)
     summary = run(samples, out, landmarks=prepared / "manifest.csv")
     assert summary.reused == 0
+
+
+@pytest.mark.parametrize("size", [64, 256])
+def test_another_size_redoes_everything(samples, prepared, tmp_path, size):
+    """The same faces and the same points in the photo, scaled: no trace of 128 is left."""
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    assert json.loads((out / "settings.json").read_text())["size"] == 128
+    summary = run(samples, out, size=size)
+    assert (summary.ok, summary.reused) == (12, 0)
+    assert json.loads((out / "settings.json").read_text())["size"] == size
+    for row, at_128 in zip(rows_of(out), rows_of(prepared), strict=True):
+        face = read_image(out / row["face"])
+        assert face.shape == (size, size, 3)
+        np.testing.assert_array_equal(points(row, PHOTO_POINTS), points(at_128, PHOTO_POINTS))
+        photo = read_image(samples / row["file"])
+        expected, aligned = align(photo, points(row, PHOTO_POINTS), size)
+        np.testing.assert_allclose(points(row, FACE_POINTS), aligned, atol=0.01)
+        assert np.abs(face.astype(int) - expected).max() <= 2  # the points are rounded
+    fresh = tmp_path / "fresh"
+    run(samples, fresh, size=size)
+    assert files_of(out) == files_of(fresh)
+    assert run(samples, out, size=size).reused == 12
+    run(samples, out)
+    assert files_of(out) == files_of(prepared)
+
+
+def test_a_larger_size_leaves_out_what_would_be_enlarged(samples, prepared, tmp_path):
+    """Those faces go, also where an earlier run had them."""
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    summary = run(samples, out, size=1024)
+    assert summary.ok == 0 and summary.reasons == {"the eyes are less than 128 pixels apart": 12}
+    assert sorted(files_of(out)) == ["manifest.csv", "settings.json"]
+
+
+def test_a_size_without_a_block(samples, tmp_path):
+    for size in (7, 0, -64):
+        with pytest.raises(ConfigError, match=f"size must be at least 8, not {size}"):
+            run(samples, tmp_path / "out", size=size)
+    assert not (tmp_path / "out").exists()
+
+
+def test_size_from_the_command_line(samples, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "facehal", "preprocess", samples, tmp_path, "--size", "64"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and "12 of 12 photos" in done.stdout, done.stderr
+    assert json.loads((tmp_path / "settings.json").read_text())["size"] == 64
+    assert read_image(tmp_path / rows_of(tmp_path)[0]["face"]).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/x.png", "faces/../../x.png"])
+@pytest.mark.parametrize("table", ["manifest.csv", "manifest.partial.csv"])
+@pytest.mark.parametrize("size", [128, 64])
+def test_a_manifest_that_names_files_outside_is_refused(
+    samples, prepared, tmp_path, name, table, size
+):
+    """Faces of earlier runs are deleted where they are not wanted any more: only ours may be."""
+    out = tmp_path / "out"
+    shutil.copytree(prepared, out)
+    write_png(tmp_path / "x.png", np.zeros((8, 8, 3), np.uint8))
+    text = (out / "manifest.csv").read_text()
+    face = rows_of(out)[3]["face"]
+    (out / table).write_text(text.replace(face, name))
+    before = files_of(tmp_path)
+    with pytest.raises(DataError, match="is no face of this folder") as caught:
+        run(samples, out, size=size)
+    assert repr(name) in str(caught.value) and table in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert files_of(tmp_path) == before  # nothing was deleted or written
 
 
 def test_landmarks_from_elsewhere_need_no_dlib(samples, prepared, tmp_path):
