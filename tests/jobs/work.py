@@ -32,5 +32,5 @@ def stopped(number: int) -> int:
 
 
 def slow(number: int) -> int:
-    time.sleep(0.02)
+    time.sleep(2 if number == 10 else 0.02)
     return number
