@@ -30,6 +30,7 @@ def setting(
     positive: bool = False,
     choices: Sequence[str] = (),
     check: Callable[[Any], Any] | None = None,
+    free: bool = False,
 ) -> T:
     """A field of a section.
 
@@ -40,9 +41,10 @@ def setting(
         choices: the texts that are allowed.
         check: value → value, in place of all that; raises ValueError with what a message says
             behind the name ("is a list that …").
+        free: a resumed run may change it: its length and its warnings.
     """
     limits = {"low": low, "high": high, "positive": positive}
-    metadata = {**limits, "choices": tuple(choices), "check": check}
+    metadata = {**limits, "choices": tuple(choices), "check": check, "free": free}
     return field(default=default, metadata=metadata)
 
 
@@ -50,7 +52,7 @@ def setting(
 class TrainingConfig:
     """What every family's ``training`` section has; defaults are the paper's (section 4)."""
 
-    epochs: int = setting(50, positive=True)
+    epochs: int = setting(50, positive=True, free=True)
     batch_size: int = setting(10, positive=True)
     mirror: bool = setting(True)
     seed: int = setting(0)
@@ -58,11 +60,10 @@ class TrainingConfig:
     moving_average: float = setting(0.0, high=0.9999999)  # momentum of the published model's; 0 off
     checkpoint_steps: int = setting(500, positive=True)  # at least this often, and every epoch
     preview_faces: int = setting(8)
-    collapse_bound: float = setting(
-        0.02
-    )  # warn when a discriminator's loss stays under this; 0 off
-    collapse_epochs: int = setting(3, positive=True)  # for so many epochs in a row
-    collapse_steps: int = setting(500)  # that make up at least so many steps
+    # Warn when a discriminator's loss stays under this; 0 is off.
+    collapse_bound: float = setting(0.02, free=True)
+    collapse_epochs: int = setting(3, positive=True, free=True)  # for so many epochs in a row
+    collapse_steps: int = setting(500, free=True)  # that make up at least so many steps
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,14 @@ class Experiment:
         plain: dict[str, Any] = _plain(dataclasses.asdict(self))
         names = sections(type(self))  # in the order that people expect: training last
         return {name: plain[name] for name in ("size", "model", *names)}
+
+    def fixed(self) -> dict[str, Any]:
+        """The same without what a resumed run may change."""
+        plain = self.to_dict()
+        for one in dataclasses.fields(self.training):
+            if one.metadata["free"]:
+                del plain["training"][one.name]
+        return plain
 
     @classmethod
     def from_dict(cls: type[E], values: dict[str, Any], source: str = "configuration") -> E:

@@ -191,6 +191,16 @@ def test_not_text_and_not_there(tmp_path):
             load_config(path)
 
 
+def test_what_a_resumed_run_may_change():
+    """Its length and its warnings, nothing else."""
+    config = from_dict({})
+    free = ("epochs", "epochs_per_stage", "collapse_bound", "collapse_epochs", "collapse_steps")
+    names = set(config.to_dict()["training"]) - set(config.fixed()["training"])
+    assert names == set(free)
+    assert config.replace_training(**dict.fromkeys(free, 7)).fixed() == config.fixed()
+    assert config.replace_training(seed=7).fixed() != config.fixed()
+
+
 def test_replace_training():
     config = from_dict({"size": "tiny", "loss": {"identity": 0}})
     changed = config.replace_training(epochs=3)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from facehal.data.faceset import load_rows, read_manifest, shrunk, usable
+from facehal.data.faceset import FaceSet, shrunk
 from facehal.errors import DataError
 from facehal.files import unique_names, write_text
 from facehal.images import contact_sheet, read_image, to_float, write_png
@@ -77,7 +77,8 @@ def augment(
         FacehalError: no such model, or a file cannot be written.
     """
     data, out = Path(data), Path(out)
-    rows = usable(read_manifest(data), limit)
+    prepared = FaceSet.open(data, limit)
+    rows = prepared.frame.copy()
     _check_subjects(rows, data)
     hallucinator = load(model, engine=engine)
     _claim(out, data, model)
@@ -87,7 +88,7 @@ def augment(
     chunks = [waiting.iloc[i : i + CHUNK] for i in range(0, len(waiting), CHUNK)]
 
     def read(chunk: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-        return shrunk(*load_rows(data, chunk), hallucinator.side)
+        return shrunk(*prepared.read(chunk.index), hallucinator.side)
 
     def write(item: tuple[str, np.ndarray]) -> None:
         name, picture = item
@@ -111,7 +112,7 @@ def augment(
             pass
 
     _write_list(out, data, rows)
-    _write_sheet(out, data, rows, hallucinator.side)
+    _write_sheet(out, prepared, rows, hallucinator.side)
     return Augmented(out / "images.csv", len(rows), rows["subject"].nunique(), len(waiting))
 
 
@@ -180,10 +181,10 @@ def _write_list(out: Path, data: Path, rows: pd.DataFrame) -> None:
     write_text(out / "images.csv", text.getvalue(), DataError)
 
 
-def _write_sheet(out: Path, data: Path, rows: pd.DataFrame, side: int) -> None:
+def _write_sheet(out: Path, prepared: FaceSet, rows: pd.DataFrame, side: int) -> None:
     """Faces spread over the set, their masks and what was hallucinated, below each other."""
     chosen = rows.iloc[np.linspace(0, len(rows) - 1, min(SHOWN, len(rows))).astype(int)]
-    faces, masks = shrunk(*load_rows(data, chosen), side)
+    faces, masks = shrunk(*prepared.read(chosen.index), side)
     made = [read_image(out / name) for name in chosen["picture"]]
     write_png(
         out / "augmented.png",

@@ -17,9 +17,6 @@ from facehal.models.base import load_config
 from facehal.models.task import Task
 from facehal.training.provenance import environment
 
-FREE = ("epochs", "epochs_per_stage", "collapse_bound", "collapse_epochs", "collapse_steps")
-"""Settings of ``training`` that a resumed run may change: its length and its warnings."""
-
 
 class RunFolder:
     """One run folder on disk.
@@ -64,7 +61,7 @@ class RunFolder:
             )
 
     def compare(self, task: Task) -> None:
-        """A resumed run keeps its experiment, but for :data:`FREE`.
+        """A resumed run keeps its experiment, but for its length and its warnings.
 
         Raises:
             TrainingError: the stored configuration is another.
@@ -73,11 +70,7 @@ class RunFolder:
         path = self.path / "config.yaml"
         if not path.exists():
             return
-        both = [load_config(path).to_dict(), task.config.to_dict()]
-        for plain in both:
-            for name in FREE:
-                plain["training"].pop(name, None)
-        if both[0] != both[1]:
+        if load_config(path).fixed() != task.config.fixed():
             raise TrainingError(
                 f"{self.path}: was started with another configuration; resume with --config {path}"
             )

@@ -140,14 +140,16 @@ class Trainer:
                     watch(self.logs)
             return self.logs()
 
-    def logs(self) -> Logs:
-        """Means of the reports since the last call of :meth:`fit`."""
+    def totals(self) -> dict[str, tuple[float, int]]:
+        """Sum of every report since :meth:`fit` began, and how often it came; not those that did
+        not come."""
         sums, counts = map(self._stepper.read, (self.report.sums, self.report.counts))
-        return {
-            name: float(sums[index] / counts[index])
-            for index, name in enumerate(self.report.names)
-            if counts[index]
-        }
+        pairs = zip(self.report.names, sums.tolist(), counts.tolist(), strict=True)
+        return {name: (total, int(count)) for name, total, count in pairs if count}
+
+    def logs(self) -> Logs:
+        """The means of the same."""
+        return {name: total / count for name, (total, count) in self.totals().items()}
 
     def _step(self, turn: tuple[int, ...], batch: Batch) -> None:
         """What is compiled: the phases whose turn it is."""

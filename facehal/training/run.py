@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facehal.config import Experiment
-from facehal.data.faceset import FaceSet, check_side, shrunk
+from facehal.data.faceset import FaceSet, shrunk
 from facehal.data.pipeline import MEMORY, Pipeline, open_pipeline, prefetched
 from facehal.errors import FacehalError, TrainingError
 from facehal.files import locked
@@ -108,7 +108,6 @@ class Run:
             self.folder.compare(self.task)
 
         faces = FaceSet.open(data, limit)
-        check_side(faces.side, self.task.side)
         training = config.training
         self.pipeline = open_pipeline(
             faces,
@@ -268,7 +267,7 @@ class Run:
         with self.devices.scope():
             means = self.trainer.fit(self._batches(stop), watcher.stepped)
         watcher.look(means)
-        self._add(means, stop - self.step, time.monotonic() - began)
+        self._add(time.monotonic() - began)
         self.step = stop
         self.trainer.copy_average_to(self.averaged)
         if stop == epoch_end:
@@ -285,12 +284,11 @@ class Run:
             path = self.folder.path / "stages" / f"{self.config.model}_{name}.keras"
             save_model(self.averaged, path)
 
-    def _add(self, means: dict[str, float], steps: int, seconds: float) -> None:
-        """Sums over the epoch; a phase that comes seldom has a weight of its own."""
-        for name, value in means.items():
-            self.partial[name] = self.partial.get(name, 0.0) + value * steps
-            counted = f"steps:{name}"
-            self.partial[counted] = self.partial.get(counted, 0) + steps
+    def _add(self, seconds: float) -> None:
+        """Sums over the epoch, and how often each report came: some phases come seldom."""
+        for name, (total, count) in self.trainer.totals().items():
+            self.partial[name] = self.partial.get(name, 0.0) + total
+            self.partial[f"count:{name}"] = self.partial.get(f"count:{name}", 0) + count
         self.partial["seconds"] = self.partial.get("seconds", 0.0) + seconds
 
     def _columns(self) -> list[str]:
@@ -309,7 +307,7 @@ class Run:
             row["stage"] = stage
         for name in self.trainer.system.names:
             if name in sums:
-                row[name] = sums[name] / sums[f"steps:{name}"]
+                row[name] = sums[name] / sums[f"count:{name}"]
         if self.validation:
             row |= self.validation.measure(self.averaged)
         self.board.write(epoch, row)

@@ -79,6 +79,22 @@ def test_means_count_the_steps_that_came():
     assert found["critic"] == pytest.approx(np.mean([x["critic"] for x in each]), rel=1e-4)
 
 
+def test_totals_say_how_often_a_phase_came():
+    """So that an epoch of several stretches has the mean over all its generator steps."""
+    toy = trainer()
+    found = toy.fit(batches(7))
+    totals = toy.totals()
+    assert {name: count for name, (_, count) in totals.items()} == {
+        "critic": 7,
+        "distance": 7,
+        "penalty": 7,
+        "generator": 2,
+    }
+    assert all(found[name] == total / count for name, (total, count) in totals.items())
+    toy.fit(batches(1))
+    assert "generator" not in toy.totals()
+
+
 def test_it_learns():
     """The painter comes to the colour of the pictures, and the penalty holds the critic's slope."""
     toy = trainer()

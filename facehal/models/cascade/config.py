@@ -68,7 +68,8 @@ class LossConfig:
 class CascadeTraining(TrainingConfig):
     """Schedule and optimisation (section 4, "Training Details")."""
 
-    epochs_per_stage: int = setting(50, positive=True)  # of ProGAN, in place of epochs (4.3)
+    # Of ProGAN, in place of epochs (section 4.3).
+    epochs_per_stage: int = setting(50, positive=True, free=True)
     generator_rate: float = setting(1e-4, positive=True)
     discriminator_rate: float = setting(2e-4, positive=True)
     beta1: float = setting(0.5, high=0.9999999)
