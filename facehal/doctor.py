@@ -86,7 +86,7 @@ def _dlib() -> list[tuple[str, bool, str]]:
 
 
 def _models() -> list[tuple[str, bool, str]]:
-    from facehal.inference.hallucinator import shipped_models
+    from facehal.shipped import shipped_models
 
     found = shipped_models()
     return [("shipped models", bool(found), ", ".join(found) or "none in the package")]

@@ -37,7 +37,8 @@ def test_hallucinate_without_unix(astronaut, tmp_path):
     pytest.importorskip("onnx", reason="needs ONNX (extra: export)")
     pytest.importorskip("onnxruntime", reason="needs ONNX Runtime (extra: export)")
     from facehal.inference.export import export
-    from facehal.inference.hallucinator import find_model, load_keras
+    from facehal.inference.hallucinator import load_keras
+    from facehal.shipped import find_model
 
     export(load_keras(find_model("compact")), "onnx", tmp_path / "model.onnx")
     write_png(tmp_path / "photo.png", astronaut)

@@ -104,7 +104,8 @@ def export_model(
     ] = None,
 ) -> None:
     """A model for programs without Keras, checked against it; docs/export.md says how to use it."""
-    from facehal.inference.hallucinator import find_model, load_keras
+    from facehal.inference.hallucinator import load_keras
+    from facehal.shipped import find_model
 
     path = find_model(model)
     import_keras()

@@ -6,14 +6,13 @@ picture is there sooner than TensorFlow would be imported.
 
 import os
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
-from facehal.errors import FacehalError, ImageError, NoFaceError, first_line
+from facehal.errors import FacehalError, ImageError, NoFaceError
 from facehal.faces.alignment import align, alignment_matrix
 from facehal.faces.background import replace_background
 from facehal.faces.landmarks import LandmarkDetector
@@ -22,6 +21,7 @@ from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
 from facehal.inference.onnx_engine import OnnxEngine, prepared
 from facehal.optional import require, require_keras
+from facehal.shipped import find_model
 
 if TYPE_CHECKING:
     from facehal.models import PictureModel
@@ -52,12 +52,6 @@ class AlignedFace:
     def masked(self) -> np.ndarray:
         """(S, S, 3) float32 in [0, 1], black outside the mask: the model's input."""
         return to_float(self.face) * self.mask[..., None].astype(np.float32)
-
-
-def shipped_models() -> dict[str, Path]:
-    """The models in the package by name."""
-    folder = resources.files("facehal") / "pretrained"
-    return {path.stem: path for path in sorted(Path(str(folder)).glob("*.keras"))}
 
 
 class Engine(Protocol):
@@ -129,21 +123,6 @@ def needs_keras(model: str | os.PathLike[str], engine: str | None) -> bool:
     return True
 
 
-def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model's name, or the file itself.
-
-    Raises:
-        FacehalError: there is none.
-    """
-    shipped = shipped_models()
-    path = Path(shipped.get(str(model), Path(model)))
-    if not path.is_file():
-        raise FacehalError(
-            f"{model}: neither a model's file nor a shipped model ({', '.join(shipped) or 'none'})"
-        )
-    return path
-
-
 def load_keras(path: Path) -> "PictureModel":
     """The Keras model in a ``.keras`` file.
 
@@ -151,20 +130,12 @@ def load_keras(path: Path) -> "PictureModel":
         FacehalError: the file is not a saved model, or not one of ours; or Keras's backend is not
             installed.
     """
-    if path.suffix.lower() != ".keras":
+    if path.suffix.lower() != ".keras":  # before Keras is imported for nothing
         raise FacehalError(f"{path}: not a .keras file; name one that a run wrote")
-    keras = require_keras()
-    from facehal.models import PictureModel
+    require_keras()
+    from facehal.models.base import read_model
 
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for a file that is not its own
-        raise FacehalError(
-            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
-        ) from error
-    if not isinstance(model, PictureModel):
-        raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
-    return model
+    return read_model(path)
 
 
 class Hallucinator:

@@ -14,7 +14,7 @@ from facehal.data.faceset import FaceSet, shrunk
 from facehal.errors import DataError
 from facehal.files import unique_names, write_text
 from facehal.images import contact_sheet, read_image, to_float, write_png
-from facehal.inference.hallucinator import find_model, load
+from facehal.inference.hallucinator import load
 from facehal.jobs.mapping import Threads, each
 from facehal.weights.store import file_sha256
 

@@ -43,6 +43,15 @@ def discriminator_fake(probability_of_output: Tensor) -> Tensor:
     return ops.mean(ops.square(probability_of_output))
 
 
+def gradient_penalty(slope: Tensor) -> Tensor:
+    """R1 (Mescheder et al. 2018, equation 9): half the squared gradient on real pictures.
+
+    Args:
+        slope: (n, h, w, 3), of the discriminator's output by its picture.
+    """
+    return 0.5 * ops.mean(ops.sum(ops.square(slope), axis=(1, 2, 3)))
+
+
 def total_variation(output: Tensor) -> Tensor:
     """Equation 5: squared differences of neighbours, summed per picture, mean over the batch."""
     right = ops.sum(ops.square(output[:, :, 1:] - output[:, :, :-1]), axis=(1, 2, 3))

@@ -11,9 +11,10 @@ import keras
 
 from facehal import config as settings
 from facehal.config import Experiment
-from facehal.errors import ConfigError
+from facehal.errors import ConfigError, FacehalError, first_line
 from facehal.layers.pyramid import pyramid
 from facehal.models.task import Task
+from facehal.shipped import find_model
 
 Tensor = Any
 
@@ -25,13 +26,19 @@ class PictureModel(keras.Model):
     outside the face, 1 = face, S at least the largest resolution — for ``{"8": (n, 8, 8, 3), …}``
     in [0, 1], float32. Face pixels of every output are the originals'.
 
+    A model whose :attr:`latent` is not 0 also takes ``"latent"`` (n, latent), normal numbers that
+    choose among the pictures that fit a face; without it, and with zeros, it makes the single best
+    one.
+
     A subclass sets :attr:`resolutions` and gives :meth:`hallucinate` and ``get_config``.
 
     Attributes:
         resolutions: of the pictures, lowest first.
+        latent: length of the vector of a variant; 0 where the model knows one answer.
     """
 
     resolutions: tuple[int, ...]
+    latent: int = 0
 
     def build(self, input_shape: Any = None) -> None:
         """Nothing is left to build: the constructor knows every shape."""
@@ -40,10 +47,14 @@ class PictureModel(keras.Model):
         """All resolutions in one pass, lowest first."""
         faces = pyramid(inputs["masked_faces"], self.resolutions)
         masks = pyramid(inputs["masks"], self.resolutions)
-        return self.hallucinate(faces, masks, training=training)
+        return self.hallucinate(faces, masks, training=training, latent=inputs.get("latent"))
 
     def hallucinate(
-        self, faces: dict[int, Tensor], masks: dict[int, Tensor], training: bool = False
+        self,
+        faces: dict[int, Tensor],
+        masks: dict[int, Tensor],
+        training: bool = False,
+        latent: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Like calling the model, on pyramids ``{size: pictures}`` that were made before."""
         raise NotImplementedError
@@ -116,6 +127,25 @@ def load_config(path: str | Path) -> Any:
         ConfigError: unreadable, not YAML, an unknown name or an impossible value.
     """
     return from_dict(settings.read(path), source=str(settings.find(path).resolve()))
+
+
+def read_model(name: str | Path) -> PictureModel:
+    """A trained model by a shipped model's name or a ``.keras`` file.
+
+    Raises:
+        FacehalError: there is none, the file is not a saved model, or not one of ours.
+    """
+    path = find_model(name)
+    families()  # Keras finds our layers by what their modules register
+    try:
+        model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is not its own
+        raise FacehalError(
+            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
+        ) from error
+    if not isinstance(model, PictureModel):
+        raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
+    return model
 
 
 def task_of(config: Experiment) -> Task:

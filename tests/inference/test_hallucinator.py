@@ -13,7 +13,8 @@ import facehal
 from facehal.errors import FacehalError, ImageError, NoFaceError
 from facehal.faces.paste import paste
 from facehal.images import decode_image
-from facehal.inference.hallucinator import mask_of_pixels, needs_keras, shipped_models
+from facehal.inference.hallucinator import mask_of_pixels, needs_keras
+from facehal.shipped import shipped_models
 
 
 @pytest.fixture(scope="module")

@@ -11,14 +11,17 @@ from facehal.models.cascade.layers import Upscaler
 from facehal.models.cascade.onnx import onnx_graph
 
 
-def build_generator(resolution: int, config: NetworkConfig, input_channels: int) -> Generator:
-    """The generator of one block, named ``generator_N``."""
+def build_generator(index: int, config: NetworkConfig) -> Generator:
+    """The generator of one block of a cascade, named ``generator_N``."""
+    resolution = config.resolutions[index]
+    base, cap = config.width_of(index)
     return Generator(
         resolution,
-        input_channels,
-        base=config.base,
-        cap=config.cap,
+        6 if index else 3,
+        base=base,
+        cap=cap,
         normalization=config.normalization,
+        latent=config.latent,
         name=f"generator_{resolution}",
     )
 
@@ -29,6 +32,7 @@ def build_discriminator(resolution: int, config: NetworkConfig) -> Discriminator
         resolution,
         width=config.discriminator_width,
         strides=config.strides,
+        normalization=config.discriminator_normalization,
         name=f"discriminator_{resolution}",
     )
 
@@ -41,6 +45,7 @@ class BlockModel(PictureModel):
         generators: one a block, in the same order.
         upscalers: between the blocks; one block alone has none.
         normalization: ``batch`` or ``none``.
+        latent: length of the vector that chooses among variants; 0 where there is one answer.
 
     A subclass sets these and gives :meth:`hallucinate` and ``get_config``.
     """

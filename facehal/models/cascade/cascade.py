@@ -1,5 +1,6 @@
 """The cascade of GAN blocks (section 3.1, figure 2)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -22,13 +23,14 @@ class Cascade(BlockModel):
     originals'.
 
     Args:
-        base, cap, normalization, resolutions, end_to_end: see
-            :class:`facehal.config.NetworkConfig`. Without ``end_to_end`` no gradient crosses from
-            one block into the previous one ("independently", section 3.2).
+        base, cap, normalization, resolutions, end_to_end, widths, latent: see
+            :class:`facehal.models.cascade.config.NetworkConfig`. Without ``end_to_end`` no
+            gradient crosses from one block into the previous one ("independently", section 3.2).
 
     Call it with ``{"masked_faces": (n, S, S, 3), "masks": (n, S, S, 1)}`` — in [0, 1], black
     outside the face, 1 = face, S the largest resolution — for ``{"8": (n, 8, 8, 3), …}`` in
-    [0, 1], float32.
+    [0, 1], float32. ``"latent"`` (n, latent), normal numbers, chooses another variant; zeros or
+    none are the single best picture.
     """
 
     def __init__(
@@ -36,28 +38,42 @@ class Cascade(BlockModel):
         base: int = 64,
         cap: int = 512,
         normalization: str = "batch",
-        resolutions: tuple[int, ...] = (8, 16, 32, 64, 128),
+        resolutions: Sequence[int] = (8, 16, 32, 64, 128),
         end_to_end: bool = False,
+        widths: Sequence[Sequence[int]] = (),
+        latent: int = 0,
         **options: Any,
     ):
         super().__init__(**options)
         self.base, self.cap, self.normalization = base, cap, normalization
         self.resolutions = tuple(resolutions)
-        self.end_to_end = end_to_end
-        config = NetworkConfig(base=base, cap=cap, normalization=normalization)
-        self.generators = [
-            build_generator(size, config, 3 if index == 0 else 6)
-            for index, size in enumerate(self.resolutions)
-        ]
+        self.end_to_end, self.latent = end_to_end, latent
+        self.widths = tuple((one[0], one[1]) for one in widths)
+        config = NetworkConfig(
+            base=base,
+            cap=cap,
+            widths=self.widths,
+            normalization=normalization,
+            resolutions=self.resolutions,
+            latent=latent,
+        )
+        self.generators = [build_generator(index, config) for index in range(len(resolutions))]
         self.upscalers = [Upscaler(name=f"upscaler_{size}") for size in self.resolutions[:-1]]
         for size, upscaler in zip(self.resolutions, self.upscalers, strict=False):
             upscaler.build((None, size, size, 3))
         self.built = True
 
     def hallucinate(
-        self, faces: dict[int, Tensor], masks: dict[int, Tensor], training: bool = False
+        self,
+        faces: dict[int, Tensor],
+        masks: dict[int, Tensor],
+        training: bool = False,
+        latent: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Like calling the model, on pyramids that were made before."""
+        if self.latent and latent is None:
+            first = faces[self.resolutions[0]]
+            latent = ops.zeros((ops.shape(first)[0], self.latent), first.dtype)
         outputs: dict[str, Tensor] = {}
         previous = None
         for index, size in enumerate(self.resolutions):
@@ -65,7 +81,8 @@ class Cascade(BlockModel):
             if previous is not None:
                 rough = self.upscalers[index - 1](previous)
                 x = ops.concatenate([x, ops.cast(rough, x.dtype)], axis=-1)
-            output = self.generators[index](x, training=training)
+            inputs = [x, latent] if self.latent else x
+            output = self.generators[index](inputs, training=training)
             output = composite(faces[size], masks[size], output)
             outputs[str(size)] = output
             previous = output if self.end_to_end else ops.stop_gradient(output)
@@ -79,5 +96,7 @@ class Cascade(BlockModel):
             "normalization": self.normalization,
             "resolutions": list(self.resolutions),
             "end_to_end": self.end_to_end,
+            "widths": [list(one) for one in self.widths],
+            "latent": self.latent,
             "name": self.name,
         }

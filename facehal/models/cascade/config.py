@@ -21,6 +21,14 @@ def _resolutions(value: Any) -> tuple[int, ...]:
     return tuple(wanted)
 
 
+def _widths(value: Any) -> tuple[tuple[int, int], ...]:
+    """Pairs of base and cap, one a block."""
+    pairs = [tuple(pair) if isinstance(pair, list | tuple) else () for pair in value or ()]
+    if any(len(pair) != 2 or any(type(n) is not int or n < 1 for n in pair) for pair in pairs):
+        raise ValueError(f"is a list of [base, cap], one for each block, not {value!r}")
+    return tuple((pair[0], pair[1]) for pair in pairs)
+
+
 @dataclass(frozen=True)
 class NetworkConfig:
     """Shape of the networks (section 3.1; sizes in docs/fidelity.md)."""
@@ -28,10 +36,19 @@ class NetworkConfig:
     base: int = setting(64, positive=True)  # generator channels at 128×128
     cap: int = setting(512, positive=True)  # most generator channels
     discriminator_width: float = setting(1.0, positive=True)  # factor on CASIA-Net's channels
+    # Base and cap of every block, where they are not the same for all.
+    widths: tuple[tuple[int, int], ...] = setting((), check=_widths)
     normalization: str = setting("batch", choices=("batch", "none"))  # of the generator
+    discriminator_normalization: str = setting("batch", choices=("batch", "none"))
     strides: str = setting("pooled", choices=("pooled", "none"))  # of the discriminator
     resolutions: tuple[int, ...] = setting((8, 16, 32, 64, 128), check=_resolutions)
     end_to_end: bool = setting(False)  # let gradients cross from a block into the previous one
+    latent: int = setting(0)  # length of the random vector that gives variants; 0 is none
+    start: str = setting("")  # a trained cascade (name or file) whose blocks stay as they are
+
+    def width_of(self, index: int) -> tuple[int, int]:
+        """Base and cap of the block of this index."""
+        return self.widths[index] if self.widths else (self.base, self.cap)
 
 
 @dataclass(frozen=True)
@@ -50,6 +67,8 @@ class LossConfig:
     adversarial_from: int = setting(8)  # smallest resolution with the adversarial term
     translation: int = setting(0, high=8)  # pixels by which LPIPS and discriminators see it moved
     label_smoothing: float = setting(0.9, high=1.0)  # target of real pictures for the discriminator
+    gradient_penalty: float = setting(0.0)  # R1 of the discriminators, γ of Mescheder et al. 2018
+    divergence: float = setting(0.005)  # of the encoder's latent vectors from the normal one, a nat
 
     def perceptual_at(self, resolution: int) -> bool:
         """Whether blocks of this resolution have the perceptual term."""
@@ -97,8 +116,18 @@ class CascadeConfig(Experiment):
     loss: LossConfig = field(default_factory=LossConfig)
 
     def check(self, source: str) -> None:
-        """ProGAN has one block at a time."""
-        if self.model == "progan" and self.network.end_to_end:
+        """What ProGAN, with one block at a time, cannot have; a width for every block."""
+        network = self.network
+        if self.model == "progan":
+            for name in ("end_to_end", "widths", "latent", "start"):
+                if getattr(network, name):
+                    raise ConfigError(
+                        f"{source}: {name} is for the blocks of a cascade; progan has one at a time"
+                    )
+        if network.widths and len(network.widths) != len(network.resolutions):
             raise ConfigError(
-                f"{source}: end_to_end joins the blocks of a cascade; progan has one at a time"
+                f"{source}: widths has {len(network.widths)} pairs for "
+                f"{len(network.resolutions)} blocks"
             )
+        if network.start and network.end_to_end:
+            raise ConfigError(f"{source}: end_to_end would train the blocks of start, which stay")

@@ -26,12 +26,19 @@ class Discriminator(keras.Model):
         resolution: N.
         width: factor on CASIA-Net's channels; 1 is the paper's.
         strides: ``pooled`` or ``none``.
+        normalization: ``batch``, or ``none``: real and hallucinated pictures come in batches of
+            their own, so that the statistics of a batch, too, can give a picture away.
 
     Input: (n, N, N, 3) in [0, 1]. Output: (n,) float32 in (0, 1); 0 fake, 1 real.
     """
 
     def __init__(
-        self, resolution: int, width: float = 1.0, strides: str = "pooled", **options: Any
+        self,
+        resolution: int,
+        width: float = 1.0,
+        strides: str = "pooled",
+        normalization: str = "batch",
+        **options: Any,
     ):
         if strides not in ("pooled", "none"):
             raise ValueError(f"strides is 'pooled' or 'none', not {strides!r}")
@@ -46,9 +53,9 @@ class Discriminator(keras.Model):
                 max(1, round(filters * width)),
                 name,
                 stride=2 if pooled_here and strides == "pooled" else 1,
-                use_bias=index == 0,
+                use_bias=index == 0 or normalization == "none",
             )(x)
-            if norm := normalizer("batch" if index else "none", f"{name}_norm"):
+            if norm := normalizer(normalization if index else "none", f"{name}_norm"):
                 x = norm(x)
             x = activation(f"{name}_act")(x)
         x = convolution(1, "probability")(x)
@@ -60,6 +67,7 @@ class Discriminator(keras.Model):
         self.resolution = resolution
         self.width = width
         self.strides = strides
+        self.normalization = normalization
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -67,6 +75,7 @@ class Discriminator(keras.Model):
             "resolution": self.resolution,
             "width": self.width,
             "strides": self.strides,
+            "normalization": self.normalization,
             "name": self.name,
         }
 

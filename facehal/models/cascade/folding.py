@@ -6,7 +6,7 @@ import numpy as np
 from keras import layers
 
 from facehal.models.cascade.generator import Generator
-from facehal.models.cascade.layers import ResidualBlock
+from facehal.models.cascade.layers import Modulation, ResidualBlock
 
 
 def fold(model: Any) -> Any:
@@ -37,6 +37,8 @@ def _fold_generator(ours: Generator, theirs: Generator) -> None:
             block = theirs.get_layer(layer.name)
             _fold_into(layer.conv1, layer.norm1, block.conv1)
             _fold_into(layer.conv2, layer.norm2, block.conv2)
+        elif isinstance(layer, Modulation):
+            theirs.get_layer(layer.name).set_weights(layer.get_weights())
         elif isinstance(layer, layers.Conv2D):
             norm = f"{layer.name}_norm"
             target = theirs.get_layer(layer.name)

@@ -8,7 +8,7 @@ from keras import layers
 
 from facehal.layers.convolution import ICNR, PixelShuffle, activation, convolution
 from facehal.layers.normalization import normalizer
-from facehal.models.cascade.layers import ResidualBlock
+from facehal.models.cascade.layers import Modulation, ResidualBlock
 
 Tensor = Any
 
@@ -39,8 +39,11 @@ class Generator(keras.Model):
         base: channels at 128×128.
         cap: most channels anywhere.
         normalization: ``batch`` or ``none``.
+        latent: length of a latent vector that modulates the innermost layer and every layer of the
+            decoder but the last; 0 is none.
 
-    Input: (n, N, N, input_channels) in [0, 1]. Output: (n, N, N, 3) float32 in [0, 1], which is
+    Input: (n, N, N, input_channels) in [0, 1], where there is a latent vector a list of it and
+    (n, latent). Output: (n, N, N, 3) float32 in [0, 1], which is
     (tanh + 1) / 2.
     """
 
@@ -51,6 +54,7 @@ class Generator(keras.Model):
         base: int = 64,
         cap: int = 512,
         normalization: str = "batch",
+        latent: int = 0,
         **options: Any,
     ):
         levels = math.log2(resolution) - math.log2(SMALLEST)
@@ -65,6 +69,11 @@ class Generator(keras.Model):
             x = x if norm is None else norm(x)
             return activation(f"{name}_act")(x)
 
+        style = keras.Input((latent,), name="latent") if latent else None
+
+        def modulated(x: Tensor, size: int) -> Tensor:
+            return x if style is None else Modulation(name=f"style_{size}")([x, style])
+
         # Encoder
         inputs = keras.Input((resolution, resolution, input_channels), name="masked_face")
         x = convolution(widths[resolution], "entry", dilation=2, use_bias=bias)(inputs)
@@ -76,22 +85,27 @@ class Generator(keras.Model):
             x = ResidualBlock(widths[size], normalization, name=f"residual_{size}")(x)
             skips[size] = x
 
+        x = modulated(x, SMALLEST)
         # Decoder. Normalised after the shuffle, so that all four sub-pixels share their statistics.
         for size in reversed(sizes[:-1]):
             x = convolution(4 * widths[size], f"up_{size}", initializer=ICNR(), use_bias=bias)(x)
             x = PixelShuffle(name=f"shuffle_{size}")(x)
             x = finish(x, f"up_{size}")
+            if size < resolution:
+                x = modulated(x, size)
             x = layers.Concatenate(name=f"skip_{size}")([x, skips[size]])
         x = convolution(3, "exit")(x)
         x = layers.Activation("tanh", dtype="float32", name="tanh")(x)
         outputs = layers.Rescaling(0.5, offset=0.5, dtype="float32", name="picture")(x)
 
-        super().__init__(inputs=inputs, outputs=outputs, **options)
+        both = inputs if style is None else [inputs, style]
+        super().__init__(inputs=both, outputs=outputs, **options)
         self.resolution = resolution
         self.input_channels = input_channels
         self.base = base
         self.cap = cap
         self.normalization = normalization
+        self.latent = latent
 
     def get_config(self) -> dict[str, Any]:
         """The arguments of the constructor."""
@@ -101,6 +115,7 @@ class Generator(keras.Model):
             "base": self.base,
             "cap": self.cap,
             "normalization": self.normalization,
+            "latent": self.latent,
             "name": self.name,
         }
 

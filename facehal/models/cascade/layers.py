@@ -1,9 +1,10 @@
-"""Parts of the generators: the residual block and the upscaler between two blocks."""
+"""Parts of the generators: residual block, modulation by a latent vector, upscaler."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import layers
+from keras import layers, ops
 
 from facehal.layers.convolution import (
     ICNR,
@@ -62,6 +63,37 @@ class ResidualBlock(layers.Layer):
         """The layer's options."""
         config = {"filters": self.filters, "normalization": self.normalization}
         return {**super().get_config(), **config}
+
+
+@keras.saving.register_keras_serializable("facehal")
+class Modulation(layers.Layer):
+    """A factor and an offset for every channel, linear in the latent vector.
+
+    "Style based noise" (section 5) in its simplest form (FiLM, Perez et al. 2018). A vector of
+    zeros changes nothing: the network without noise is among those with it.
+
+    Called with [(n, h, w, channels), (n, latent)] → (n, h, w, channels).
+    """
+
+    def build(self, input_shape: Sequence[Shape]) -> None:
+        """Creates the matrix."""
+        channels, latent = input_shape[0][-1], input_shape[1][-1]
+        self.kernel = self.add_weight(
+            shape=(latent, 2 * channels),
+            initializer=keras.initializers.RandomNormal(stddev=0.05),
+            name="kernel",
+        )
+
+    def call(self, inputs: Sequence[Tensor]) -> Tensor:
+        """x (1 + factor) + offset."""
+        x, latent = inputs
+        style = ops.matmul(latent, self.kernel)[:, None, None]
+        factor, offset = ops.split(style, 2, axis=-1)
+        return x * (1.0 + factor) + offset
+
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
+        """The picture's shape."""
+        return input_shape[0]
 
 
 @keras.saving.register_keras_serializable("facehal")

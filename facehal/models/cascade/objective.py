@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops
 
+from facehal.backend import input_gradient
 from facehal.features.lpips import LPIPS
 from facehal.losses import terms
 from facehal.losses.identity import IdentityLoss
@@ -65,6 +66,8 @@ class Objective:
         names.append("generator")
         if config.adversarial_at(resolution):
             names += ["discriminator", "real_probability", "fake_probability"]
+            if config.gradient_penalty:
+                names.append("gradient_penalty")
         return tuple(names)
 
     def __call__(
@@ -74,6 +77,7 @@ class Objective:
         discriminator: Callable[[Tensor], Tensor] | None,
         detached_discriminator: Callable[[Tensor], Tensor] | None,
         step: Tensor = 0,
+        compared: int | None = None,
     ) -> BlockLosses:
         """The losses of one block.
 
@@ -83,16 +87,20 @@ class Objective:
             discriminator: pictures → (n,) probabilities, with gradient to its variables.
             detached_discriminator: the same without gradient to its variables.
             step: scalar integer; which of the translations it is (``config.translation``).
+            compared: only so many of the first pictures are compared with the originals, pixel by
+                pixel and by LPIPS; by default all.
         """
         config = self.config
         resolution = target.shape[1]
-        report = {"pixel": terms.PIXEL_TERMS[config.pixel](target, output)}
+        report = {"pixel": terms.PIXEL_TERMS[config.pixel](target[:compared], output[:compared])}
         total = report["pixel"]
         seen, seen_target = output, target
         if config.translation:
             seen, seen_target = (translated(x, config.translation, step) for x in (output, target))
         if config.perceptual_at(resolution):
-            report["perceptual"] = ops.mean(self.lpips(seen_target, seen))
+            report["perceptual"] = ops.mean(
+                self.lpips(seen_target[:compared], seen[:compared])
+            )
             total += config.perceptual * report["perceptual"]
         if config.adversarial_at(resolution):
             assert detached_discriminator is not None
@@ -117,6 +125,11 @@ class Objective:
             report["discriminator"] = discriminator_loss
             report["real_probability"] = ops.mean(real)
             report["fake_probability"] = ops.mean(fake)
+            if config.gradient_penalty:
+                # On the plain pictures' gradient: the translation only moves it about.
+                slope = input_gradient(discriminator, seen_target)
+                report["gradient_penalty"] = terms.gradient_penalty(slope)
+                discriminator_loss += config.gradient_penalty * report["gradient_penalty"]
         return BlockLosses(total, discriminator_loss, report)
 
 

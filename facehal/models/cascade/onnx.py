@@ -30,7 +30,8 @@ def onnx_graph(model: Any, metadata: dict[str, str]) -> Any:
 
     Returns:
         An ``onnx.ModelProto``: ``masked_faces`` (n, S, S, 3) and ``masks`` (n, S, S, 1) to
-        ``"8"`` … ``"128"`` (n, N, N, 3), as the Keras model, n free.
+        ``"8"`` … ``"128"`` (n, N, N, 3), as the Keras model, n free. That of a model with variants
+        also takes ``latent`` (n, latent), which may be left out: then it is zeros.
 
     Raises:
         FacehalError: the package onnx is not installed.
@@ -47,6 +48,7 @@ class _Graph:
 
         self.helper, self.float = helper, TensorProto.FLOAT
         self.from_array = numpy_helper.from_array
+        self.style = ""
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
 
@@ -66,6 +68,10 @@ class _Graph:
         # One channel: the order of the axes is a matter of the shape alone.
         shape = self.constant(np.array([0, 1, side, side], np.int64))
         masks = self.add("Reshape", "masks", shape)
+        if model.latent:
+            self.style = "latent"
+            zeros = np.zeros((1, model.latent), np.float32)
+            self.constants.append(self.from_array(zeros, "latent"))  # where it is not given
         previous = None
         for index, size in enumerate(model.resolutions):
             face, mask = (self.resized(x, side, size) for x in (faces, masks))
@@ -75,7 +81,7 @@ class _Graph:
                 x = self.add("Concat", face, rough, axis=1)
             previous = self.composite(face, mask, self.generated(model.generators[index], x))
             self.add("Transpose", previous, name=str(size), perm=[0, 2, 3, 1])
-        return self.finished(model.resolutions, metadata)
+        return self.finished(model.resolutions, model.latent, metadata)
 
     def resized(self, pictures: str, side: int, size: int) -> str:
         """As :func:`facehal.layers.pyramid.resized`."""
@@ -103,12 +109,16 @@ class _Graph:
             block = layer(f"residual_{size}")
             inner = self.convolution(block.conv2, self.leaky(self.convolution(block.conv1, x)))
             x = skips[size] = self.leaky(self.add("Add", inner, x))
+        if self.style:
+            x = self.modulated(layer(f"style_{size}"), x)
         while True:
             size *= 2
             # The activation stands before the shuffle here, where it fuses with the convolution.
             x = self.leaky(self.convolution(layer(f"up_{size}"), x))
             if size == network.resolution:
                 break
+            if self.style:
+                x = self.modulated(layer(f"style_{size}"), x, times=4)
             x = self.add("Concat", self.shuffled(x), skips[size], axis=1)
         return self.shuffled(self.add("Tanh", self.exit(layer("exit"), x, skips[size])))
 
@@ -127,6 +137,23 @@ class _Graph:
             self.conv(low, _before_shuffle(kernel[:, :, :channels]), no_bias, 1, 1, (1, 1)),
             self.conv(skip, _four_pixels(kernel[:, :, channels:]), np.tile(bias, 4), 2, 1, (1, 1)),
         )
+
+    def modulated(self, layer: Layer, x: str, times: int = 1) -> str:
+        """As :class:`facehal.models.cascade.layers.Modulation`; before a shuffle every channel is
+        four of them."""
+        (kernel,) = layer.get_weights()
+        matrices = np.split(kernel, 2, axis=1)
+        axes = self.constant(np.array([2, 3], np.int64))
+        factor, offset = (
+            self.add(
+                "Unsqueeze",
+                self.add("MatMul", self.style, self.constant(np.tile(matrix, times))),
+                axes,
+            )
+            for matrix in matrices
+        )
+        one = self.constant(np.float32(1.0))
+        return self.add("Add", self.add("Mul", x, self.add("Add", factor, one)), offset)
 
     def upscaled(self, upscaler: Upscaler, x: str) -> str:
         return self.shuffled(self.convolution(upscaler.conv, x))
@@ -164,8 +191,12 @@ class _Graph:
             pads=[padding[0], padding[0], padding[1], padding[1]],
         )
 
-    def finished(self, resolutions: tuple[int, ...], metadata: dict[str, str]) -> Any:
+    def finished(self, resolutions: tuple[int, ...], latent: int, metadata: dict[str, str]) -> Any:
         side = resolutions[-1]
+        more = []
+        if latent:
+            shape = ["batch", latent]
+            more.append(self.helper.make_tensor_value_info("latent", self.float, shape))
 
         def value(name: str, size: int, channels: int) -> Any:
             shape = ["batch", size, size, channels]
@@ -174,7 +205,7 @@ class _Graph:
         graph = self.helper.make_graph(
             self.nodes,
             "facehal",
-            [value("masked_faces", side, 3), value("masks", side, 1)],
+            [value("masked_faces", side, 3), value("masks", side, 1), *more],
             [value(str(size), size, 3) for size in resolutions],
             self.constants,
         )

@@ -40,13 +40,19 @@ class ProGAN(BlockModel):
         super().__init__(**options)
         self.base, self.cap, self.normalization = base, cap, normalization
         self.resolutions = (resolution,)
-        config = NetworkConfig(base=base, cap=cap, normalization=normalization)
-        self.generators = [build_generator(resolution, config, 3)]
+        config = NetworkConfig(
+            base=base, cap=cap, normalization=normalization, resolutions=self.resolutions
+        )
+        self.generators = [build_generator(0, config)]
         self.upscalers = []
         self.built = True
 
     def hallucinate(
-        self, faces: dict[int, Tensor], masks: dict[int, Tensor], training: bool = False
+        self,
+        faces: dict[int, Tensor],
+        masks: dict[int, Tensor],
+        training: bool = False,
+        latent: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Like calling the model, on pyramids ``{size: pictures}`` that were made before."""
         (size,) = self.resolutions

@@ -11,12 +11,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from facehal.errors import ConfigError
 from facehal.layers.optimizers import adam
-from facehal.layers.pyramid import pyramid
-from facehal.models.base import detached, precision
+from facehal.layers.pyramid import pyramid, resized
+from facehal.models.base import detached, precision, read_model
 from facehal.models.cascade.blocks import BlockModel, build_discriminator
 from facehal.models.cascade.cascade import Cascade
 from facehal.models.cascade.config import CascadeConfig
+from facehal.models.cascade.latent import SIDE, Encoder, latents, shares
 from facehal.models.cascade.objective import Objective
 from facehal.models.cascade.progan import ProGAN, grow
 from facehal.models.task import (
@@ -33,6 +35,8 @@ from facehal.models.task import (
 )
 
 Tensor = Any
+
+DIVERGENCE = "encoder/divergence"  # the encoder's column of history.csv
 
 # Terms of equation 6 with the name of their weight, in the order and colours of a run's page.
 TERMS = (
@@ -52,7 +56,8 @@ class GanSystem(System):
     least the network's largest resolution.
 
     Args:
-        network: the generators, a cascade or a stage of the growing network.
+        network: the generators, a cascade or a stage of the growing network. Those that are not
+            trainable have neither losses nor discriminators.
         config: the experiment.
         objective: the losses.
         total_steps: length of the schedule; needed where ``config.training.decay`` is not 0.
@@ -66,13 +71,18 @@ class GanSystem(System):
         total_steps: int = 0,
     ):
         training = config.training
-        self.resolutions, self.objective = network.resolutions, objective
+        self.resolutions = network.resolutions
+        self.trained = tuple(one.resolution for one in network.generators if one.trainable)
+        self.objective, self.latent = objective, network.latent
         with precision(training.precision):
             self.discriminators = [
                 build_discriminator(n, config.network)
-                for n in self.resolutions
+                for n in self.trained
                 if objective.config.adversarial_at(n)
             ]
+            # With blocks that stay as they are the vector means what it means.
+            learnt = self.latent and self.trained == self.resolutions
+            self.encoder = Encoder(self.latent, name="encoder") if learnt else None
         make = partial(
             adam,
             training.optimizer,
@@ -82,15 +92,20 @@ class GanSystem(System):
             total_steps=total_steps,
         )
         ours = network.trainable_variables
+        if self.encoder is not None:
+            ours = [*ours, *self.encoder.trainable_variables]
         updates = [Update(make(ours, training.generator_rate, name="generators"), ours)]
         theirs = [v for d in self.discriminators for v in d.trainable_variables]
         if theirs:
             optimizer = make(theirs, training.discriminator_rate, name="discriminators")
             updates.append(Update(optimizer, theirs))
-        names = [f"{n}/{term}" for n in self.resolutions for term in objective.names(n)]
+        names = [f"{n}/{term}" for n in self.trained for term in objective.names(n)]
+        others = [] if self.encoder is None else [self.encoder]
+        if others:
+            names.append(DIVERGENCE)
         super().__init__(
             model=network,
-            networks=[network, *self.discriminators],
+            networks=[network, *self.discriminators, *others],
             phases=[Phase("all blocks", self.loss, updates, tuple(names))],
             watched=f"{self.resolutions[-1]}/pixel",
             momentum=training.moving_average,
@@ -98,22 +113,32 @@ class GanSystem(System):
 
     def pictures(
         self, batch: Batch, training: bool = False
-    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
-        """Targets and outputs of every block, ``{size: (n, size, size, 3)}`` each."""
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor], Tensor]:
+        """Targets and outputs of every block, ``{size: (n, size, size, 3)}`` each, and how far the
+        encoder's latent vectors are from normal ones, in nats."""
         faces = ops.cast(batch["faces"], "float32") / 255.0
         masks = ops.cast(batch["masks"], "float32")[..., None]
         sizes = self.resolutions
-        masked, shares = pyramid(faces * masks, sizes), pyramid(masks, sizes)
-        outputs = self.model.hallucinate(masked, shares, training=training)
-        return pyramid(faces, sizes), {n: outputs[str(n)] for n in sizes}
+        targets, masked, parts = (pyramid(x, sizes) for x in (faces, faces * masks, masks))
+        vectors, nats = None, ops.zeros(())
+        if self.latent:
+            noise = ops.cast(batch["noise"], "float32")
+            # Of a cascade that ends below 32, of which only tests have use, the largest block's.
+            seen, part = (resized(x, SIDE) for x in (faces, masks))
+            vectors, nats = latents(self.encoder, seen, part, noise)
+        outputs = self.model.hallucinate(masked, parts, training=training, latent=vectors)
+        return targets, {n: outputs[str(n)] for n in sizes}, nats
 
     def loss(self, batch: Batch, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The sum of every block's losses (equation 6 and LSGAN), and every term by name."""
-        targets, outputs = self.pictures(batch, training=True)
+        targets, outputs, nats = self.pictures(batch, training=True)
+        compared = None
+        if self.latent:
+            compared = sum(shares(batch["faces"].shape[0], self.encoder is not None))
         networks = {network.resolution: network for network in self.discriminators}
         total: Tensor = 0.0
         report: dict[str, Tensor] = {}
-        for size in self.resolutions:
+        for size in self.trained:
             network = networks.get(size)
             losses = self.objective(
                 targets[size],
@@ -121,9 +146,13 @@ class GanSystem(System):
                 discriminator=None if network is None else partial(network.__call__, training=True),
                 detached_discriminator=None if network is None else detached(network),
                 step=step,
+                compared=compared,
             )
             total += losses.generator + losses.discriminator
             report |= {f"{size}/{name}": value for name, value in losses.report.items()}
+        if self.encoder is not None:
+            total += self.objective.config.divergence * nats
+            report[DIVERGENCE] = nats
         return total, report
 
 
@@ -136,10 +165,11 @@ class _GanTask(Task):
         self.config: CascadeConfig = config
         sizes = config.network.resolutions
         self.side = sizes[-1]
+        self.noise = config.network.latent
         self._objective: Objective | None = None
-        self.columns = tuple(
-            f"{n}/{term}" for n in sizes for term in Objective.terms(config.loss, n)
-        )
+        columns = [f"{n}/{term}" for n in self.trained() for term in Objective.terms(config.loss, n)]
+        self.encoded = bool(self.noise) and self.trained() == sizes
+        self.columns = (*columns, *([DIVERGENCE] if self.encoded else []))
         loss = config.loss
         self.measures = PictureMeasures(
             sizes,
@@ -147,6 +177,10 @@ class _GanTask(Task):
             lpips_version=loss.lpips_version if loss.perceptual else "",
             lpips_from=loss.perceptual_from,
         )
+
+    def trained(self) -> tuple[int, ...]:
+        """The resolutions that have losses."""
+        return self.config.network.resolutions
 
     def network(self, stage: int, previous: keras.Model | None) -> BlockModel:
         """The generators of a stage."""
@@ -163,9 +197,13 @@ class _GanTask(Task):
     def page(self) -> Page:
         """For every block what each term adds to the generator's loss, and its discriminator."""
         config, sizes = self.config, self.config.network.resolutions
+        charts = {f"{size}×{size}": self._charts(size) for size in self.trained()}
+        if self.encoded:
+            line = ChartLine("divergence in nats", DIVERGENCE, "c1")
+            charts["Latent vectors"] = [Chart("Encoder", [line], log=True)]
         return Page(
             title=f"{self.title}, size {config.size}, blocks {sizes[0]} to {sizes[-1]}",
-            charts={f"{size}×{size}": self._charts(size) for size in sizes},
+            charts=charts,
             explanation="Generator: every term times its weight, and their sum, equation 6; a "
             "term far below the others has only its last value in the key. Discriminator: 0 is a "
             "perfect one, from which the generator learns nothing; "
@@ -211,15 +249,48 @@ class CascadeTask(_GanTask):
     title = "Cascade"
 
     def __init__(self, config: CascadeConfig):
+        self._start = _started(config.network.start)
         super().__init__(config)
         self.stages = (Stage("", "", config.training.epochs),)
 
+    def trained(self) -> tuple[int, ...]:
+        """Those of the blocks that ``network.start`` does not bring."""
+        known = self._start.resolutions if self._start else ()
+        return tuple(n for n in self.config.network.resolutions if n not in known)
+
     def network(self, stage: int, previous: keras.Model | None) -> Cascade:
-        """A new cascade."""
-        one = self.config.network
-        return Cascade(
-            one.base, one.cap, one.normalization, one.resolutions, one.end_to_end, name="cascade"
+        """A new cascade, its first blocks those of ``network.start``."""
+        one, start = self.config.network, self._start
+        widths = one.widths
+        if start is not None:
+            known = [(g.base, g.cap) for g in start.generators]
+            widths = (*known, *(one.width_of(n) for n in range(len(known), len(one.resolutions))))
+        model = Cascade(
+            one.base,
+            one.cap,
+            one.normalization,
+            one.resolutions,
+            one.end_to_end,
+            widths,
+            one.latent,
+            name="cascade",
         )
+        if start is not None:
+            pairs = zip(start.generators, model.generators, strict=False)
+            for theirs, ours in [*pairs, *zip(start.upscalers, model.upscalers, strict=False)]:
+                ours.set_weights(theirs.get_weights())
+                ours.trainable = False
+        return model
+
+
+def _started(name: str) -> Cascade | None:
+    """The trained cascade that ``network.start`` names."""
+    if not name:
+        return None
+    model = read_model(name)
+    if not isinstance(model, Cascade):
+        raise ConfigError(f"{name}: holds a {type(model).__name__}; start is a trained cascade")
+    return model
 
 
 class ProGANTask(_GanTask):
