@@ -118,6 +118,7 @@ class Run:
             seed=training.seed,
             labels=self.task.labels,
             noise=self.task.noise,
+            augmentation=self.task.augmentation,
             progress=progress and len(faces) > FEW,
         )
         self.data_hash = faces.sha256

@@ -43,6 +43,7 @@ def config():
                 "checkpoint_steps": 2,
                 "preview_faces": 3,
                 "seed": 5,
+                "augmentation": 0.5,
                 "collapse_bound": 9.0,  # always under it
                 "collapse_epochs": 2,
                 "collapse_steps": 8,
@@ -65,6 +66,7 @@ def finished(config, sample_data, tmp_path_factory) -> Path:
     run = Run(config, sample_data, folder, limit=LIMIT, progress=False)
     with open(folder.parent / "stderr.txt", "w") as file, contextlib.redirect_stderr(file):
         assert run.fit() == folder / "model.keras"
+    assert run.pipeline.augmentation == 0.5
     assert run.step == 8 * STEPS_PER_EPOCH
     return folder
 

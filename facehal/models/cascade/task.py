@@ -136,6 +136,7 @@ class _GanTask(Task):
         self.config: CascadeConfig = config
         sizes = config.network.resolutions
         self.side = sizes[-1]
+        self.augmentation = config.training.augmentation
         self._objective: Objective | None = None
         self.columns = tuple(
             f"{n}/{term}" for n in sizes for term in Objective.terms(config.loss, n)
