@@ -171,7 +171,7 @@ class Pipeline:
         faces, masks = shrunk(*self.source.read(rows), self.side)
         if flip is not None:
             _mirror(faces, masks, flip[first : first + size])
-        # Whatever is drawn is drawn for the whole batch: a face's numbers are the same for any shards.
+        # What is drawn is drawn for the whole batch: a face's numbers do not depend on the shards.
         # The third number of a seed keeps it apart from the epochs' random numbers.
         block = slice(index * size, (index + 1) * size)
         if self.augmentation:
