@@ -1,6 +1,5 @@
 """Batches of faces and masks: the same ones for the same seed and step, wherever the faces lie."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -9,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from facehal.data import augmentation as augmentations
-from facehal.data.faceset import FaceSet, check_side, shrunk
+from facehal.data.faceset import FaceSet, Folders, check_side, shrunk
 from facehal.errors import ConfigError, DataError
 
 MEMORY = 4_000_000_000
@@ -196,7 +195,7 @@ class Pipeline:
 
 
 def open_pipeline(
-    data: str | os.PathLike[str] | FaceSet,
+    data: Folders | FaceSet,
     batch_size: int,
     *,
     memory: float = MEMORY,
@@ -209,13 +208,13 @@ def open_pipeline(
     shard: tuple[int, int] = (0, 1),
     progress: bool = False,
 ) -> Pipeline:
-    """Batches of a folder's faces: from memory where they fit, else read from their files.
+    """Batches of prepared faces: from memory where they fit, else read from their files.
 
     The batches are the same either way. A set that is streamed is ready as soon as its manifest is
     read; a file that is missing or damaged is then noticed when its batch comes.
 
     Args:
-        data: a folder that `preprocess` wrote, or what `FaceSet.open` made of it.
+        data: a folder that `preprocess` wrote, or several, or what `FaceSet.open` made of them.
         batch_size: as all others but the next and the last: see `Pipeline`.
         memory: bytes that faces and masks at ``side`` may take, 4 side² for each face; 0 always
             streams.
