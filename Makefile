@@ -87,16 +87,18 @@ $(RAW)/.sample:
 preprocess: install $(if $(PHOTOS),,$(if $(filter build/sample,$(RAW)),$(RAW)/.sample)) ## photos in RAW → aligned faces in OUT
 	$(BIN)/facehal preprocess $(RAW) $(OUT)
 
+# DATA: a folder of prepared faces, or several: make train-cascaded DATA="data/processed/a data/processed/b"
+FROM_DATA = $(addprefix --data ,$(DATA))
 # VALIDATION: prepared faces of other people, to measure the model on after every epoch.
 CHECK = $(if $(VALIDATION),--validation $(VALIDATION))
 train-cascaded: install ## the cascade on the faces in DATA, with CONFIG, into RUN
-	$(BIN)/facehal train cascaded --data $(DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
+	$(BIN)/facehal train cascaded $(FROM_DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
 
 # Only the defaults differ: what stands on the command line wins here, too.
 train-progan: CONFIG := experiments/$(if $(PHOTOS),progan_compact,progan_tiny).yaml
 train-progan: RUN := runs/$(if $(PHOTOS),progan,sample_progan)
 train-progan: install ## the progressively growing version, likewise; CONFIG says model: progan
-	$(BIN)/facehal train progan --data $(DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
+	$(BIN)/facehal train progan $(FROM_DATA) --out $(RUN) --config $(CONFIG) $(CHECK)
 
 # TEST: prepared faces of people who are not in DATA. BASE: an experiment file to start from instead of
 # experiments/ablation_base.yaml (experiments/cascaded.yaml: the paper's size, for a GPU).
@@ -104,7 +106,7 @@ TEST ?= $(firstword $(wildcard data/processed/lfw data/processed/lfw_dev) $(DATA
 ablations: RUN := runs/$(if $(PHOTOS),ablations,sample_ablations)
 ablations: BASE := $(if $(PHOTOS),,experiments/tiny.yaml)
 ablations: install ## every variant of experiments/ablation_*.yaml alike, one table: a night on two cores
-	$(BIN)/facehal ablations --data $(DATA) --test $(TEST) --out $(RUN) $(if $(BASE),--base $(BASE))
+	$(BIN)/facehal ablations $(FROM_DATA) --test $(TEST) --out $(RUN) $(if $(BASE),--base $(BASE))
 
 # The shipped model and the reference rows on LFW. TRAIN: prepared training faces, for two of the rows.
 LFW     ?= data/processed/lfw

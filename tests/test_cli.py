@@ -1,6 +1,8 @@
 """The command as a user runs it: real processes, their exit status and what they print."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +120,15 @@ def test_sample_preprocess_train_and_hallucinate_hang_together(tmp_path):
     assert len(list((tmp_path / "out/pictures").glob("*.png"))) == 6
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+@pytest.mark.parametrize("target", ["train-cascaded", "train-progan", "ablations"])
+def test_make_takes_several_folders(target, tmp_path):
+    """A dry run: what it would start."""
+    words = ["make", "--dry-run", target, "DATA=one two", f"VENV={tmp_path}"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--data one --data two --" in done.stdout.splitlines()[-1]
+
+
 def test_errors_of_training_are_one_line(tmp_path):
     words = ["train", "cascaded", "--data", tmp_path, "--out", tmp_path / "run", "--config"]
     assert "no.yaml" in one_line(facehal(*words, tmp_path / "no.yaml"))
@@ -129,10 +140,13 @@ def test_errors_of_training_are_one_line(tmp_path):
 
 def test_progan_trains_and_hallucinates(sample_data, tmp_path):
     """Every stage leaves its model; the newest is the largest."""
-    words = ["train", "progan", "--data", sample_data, "--out", tmp_path / "run", "--config"]
+    words = ["train", "progan", "--data", sample_data, "--data", sample_data]
+    words += ["--out", tmp_path / "run", "--config"]
     words += [ROOT / "experiments/progan_tiny.yaml", "--epochs-per-stage", 1, "--limit", 10]
     done = facehal(*words)
     assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "run/environment.json").read_text())
+    assert about["data"] == [str(sample_data)] * 2 and about["faces_of_each"] == [10, 0]
     stages = sorted(p.name for p in (tmp_path / "run/stages").iterdir())
     assert stages == ["progan_16.keras", "progan_32.keras", "progan_8.keras"]
     assert "add --resume" in one_line(facehal(*words))

@@ -102,7 +102,7 @@ REFUSED = {
     "unknown section 3": {3: {}, "x": {}},
     "unknown name 'lambda'": {"loss": {"lambda": 1}},
     "unknown name 7": {"loss": {7: 1, "x": 2}},
-    "known are batch_size, beta1": {"training": {"rate": 1}},
+    "known are augmentation, batch_size": {"training": {"rate": 1}},
     "size is one of paper, standard": {"size": "huge"},
     "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
     "model is one of cascaded, progan, not 'gan'": {"model": "gan"},

@@ -23,7 +23,7 @@ otherwise, and after every epoch):
 - model.keras: the newest model, for `facehal hallucinate --model` or facehal.load
 - history.csv, tensorboard/: every loss by epoch
 - previews/: the same faces after each epoch; checkpoints/: the newest two, to resume from
-- config.yaml, environment.json: all of the configuration; command, data hash, versions, git state
+- config.yaml, environment.json: all of the configuration; command, data, versions, git state
 
 To go on after a stop or a crash, give the same command with --resume: the numbers are those of a \
 run that was never stopped. Of the experiment only the number of epochs and the collapse_ warnings \
@@ -35,7 +35,12 @@ TensorFlow.
 """
 
 DataOption = Annotated[
-    Path, typer.Option("--data", help="Folder of prepared faces, from `facehal preprocess`.")
+    list[Path],
+    typer.Option(
+        "--data",
+        help="Folder of prepared faces, from `facehal preprocess`. Given several times: the faces "
+        "of all, a photo that is in two of them once.",
+    ),
 ]
 RunOption = Annotated[
     Path, typer.Option("--out", help="Run folder: a new one, or with --resume that of the run.")
@@ -165,7 +170,9 @@ def report(
 
 @app.command()
 def ablations(
-    data: Annotated[Path, typer.Option(help="Prepared training faces.")],
+    data: Annotated[
+        list[Path], typer.Option(help="Prepared training faces; several times for several folders.")
+    ],
     test: Annotated[Path, typer.Option(help="Prepared faces of other people, to measure on.")],
     out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the picture.")],
     variant: Annotated[

@@ -26,40 +26,63 @@ THREADS = 8  # more than cores: on a network drive they wait
 SHARE = 8  # faces for one thread at least: a small face is decoded faster than a thread wakes
 
 
+Folders = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+"""A folder that `preprocess` wrote, or several whose faces are taken together."""
+
+
 @dataclass(frozen=True, eq=False)
 class FaceSet:
-    """The faces of a folder that `preprocess` wrote, read from their files when they are asked for.
+    """The faces of folders that `preprocess` wrote, read from their files when they are asked for.
 
-    Only the manifest is in memory, 1.5 KB a face: half a million faces take 0.75 GB.
+    Only the manifests are in memory, 1.5 KB a face: half a million faces take 0.75 GB.
 
     Attributes:
-        folder: the prepared folder.
-        frame: a row per face, numbered from 0, in the order of the manifest; the text columns
-            ``file`` (the photo), ``face`` (relative to the folder), ``subject`` (empty where
-            nobody knows) and ``source_sha256`` (of the photo).
+        folders: the prepared folders.
+        frame: a row per face, numbered from 0, in the order of the manifest, the folders one after
+            another; the text columns ``file`` (the photo), ``face`` (relative to its folder),
+            ``subject`` (empty where nobody knows) and ``source_sha256`` (of the photo).
         landmarks: (n, 68, 2) float32, x and y in pixels of the face.
         side: width and height of a face in pixels.
+        places: (n,) intp, for each face which of the folders it is in, counted from 0.
     """
 
-    folder: Path
+    folders: tuple[Path, ...]
     frame: pd.DataFrame
     landmarks: np.ndarray
     side: int
+    places: np.ndarray
 
     @classmethod
-    def open(cls, folder: str | os.PathLike[str], limit: int | None = None) -> "FaceSet":
+    def open(cls, folder: Folders, limit: int | None = None) -> "FaceSet":
         """Reads the manifest; of the pictures none, or the first where nothing else says its size.
 
+        Of several folders a photo that is in more than one, by its SHA-256, is kept where it comes
+        first. No manifest says whether a name means the same person in another folder: it is taken
+        for another one, ``subject`` being ``1/NAME`` in the first folder, ``2/NAME`` in the second.
+        The number, and not the folder's name, so that `labels` stay when folders are moved.
+
         Args:
-            folder: output folder of `preprocess`.
-            limit: take the first so many faces; the rest of the manifest is not read.
+            folder: output folder of `preprocess`, or several.
+            limit: take the first so many faces, of all folders together. The rest of the manifest
+                is not read where there is but one.
 
         Raises:
-            DataError: no manifest, not one of ours, no usable face in it, a face that lies outside
-                of the folder or has no landmarks, or nothing that says how large a face is.
+            DataError: no folder; no manifest, not one of ours, no usable face in it, a face that
+                lies outside of the folder or has no landmarks, or nothing that says how large a
+                face is; folders whose faces differ in size.
         """
+        several = (folder,) if isinstance(folder, str | os.PathLike) else folder
+        folders = tuple(map(Path, several))
+        if not folders:
+            raise DataError("no folder of prepared faces is named")
         if limit is not None and limit < 1:
-            raise DataError(f"{folder}: at least one face is needed, not {limit}")
+            raise DataError(f"{folders[0]}: at least one face is needed, not {limit}")
+        if len(folders) == 1:
+            return cls._single(folders[0], limit)
+        return cls._joined([cls._single(one) for one in folders], limit)
+
+    @classmethod
+    def _single(cls, folder: Path, limit: int | None = None) -> "FaceSet":
         path = _manifest(folder)
         rows = found = 0
         texts: list[pd.DataFrame] = []
@@ -79,7 +102,34 @@ class FaceSet:
         landmarks = np.empty((found, 68, 2), np.float32)
         for start, part in zip(np.cumsum([0, *map(len, points)]), points, strict=False):
             landmarks[start : start + len(part)] = part
-        return cls(Path(folder), frame, landmarks, _side(Path(folder), frame["face"].iloc[0]))
+        side = _side(folder, frame["face"].iloc[0])
+        return cls((folder,), frame, landmarks, side, np.zeros(found, np.intp))
+
+    @classmethod
+    def _joined(cls, sets: Sequence["FaceSet"], limit: int | None) -> "FaceSet":
+        """Sets of one folder each, one after another."""
+        first = sets[0]
+        for one in sets:
+            if one.side != first.side:
+                raise DataError(
+                    f"{first.folders[0]} has faces of {first.side}x{first.side}, {one.folders[0]} "
+                    f"of {one.side}x{one.side}: preprocess the photos of both at one size"
+                )
+        known: set[str] = set()
+        frames, points, places = [], [], []
+        for place, one in enumerate(sets):
+            photos = one.frame["source_sha256"]
+            new = ~photos.isin(known).to_numpy(bool)
+            known |= set(photos) - {""}
+            subjects = [name and f"{place + 1}/{name}" for name in one.frame["subject"]]
+            # Objects here, too: see _parts.
+            named = one.frame.assign(subject=pd.Series(subjects, dtype=object))
+            frames.append(named[new])
+            points.append(one.landmarks[new])
+            places.append(np.full(new.sum(), place, np.intp))
+        frame = pd.concat(frames, ignore_index=True)[:limit]
+        landmarks, owners = np.concatenate(points)[:limit], np.concatenate(places)[:limit]
+        return cls(tuple(one.folders[0] for one in sets), frame, landmarks, first.side, owners)
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -133,7 +183,9 @@ class FaceSet:
         """
         rows = np.asarray(rows, int)
         names = self.frame["face"].to_numpy(object)[rows]
-        return _read(self.folder, names, self.landmarks[rows], self.side)
+        places = self.places[rows]
+        paths = [self.folders[i] / name for i, name in zip(places, names, strict=True)]
+        return _read(paths, self.landmarks[rows], self.side)
 
     def load(
         self, side: int | None = None, *, progress: bool = False
@@ -223,7 +275,7 @@ def load_rows(
     """
     names, folder = frame["face"].to_numpy(object), Path(folder)
     side = _side(folder, names[0] if len(names) else "")
-    return _read(folder, names, _points(frame), side, progress)
+    return _read([folder / name for name in names], _points(frame), side, progress)
 
 
 def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -338,23 +390,23 @@ def _face(path: Path) -> np.ndarray:
 
 
 def _read(
-    folder: Path, names: np.ndarray, points: np.ndarray, side: int, progress: bool = False
+    paths: Sequence[Path], points: np.ndarray, side: int, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    faces = np.empty((len(names), side, side, 3), np.uint8)
-    with tqdm(total=len(names), unit="face", disable=not progress) as bar:
+    faces = np.empty((len(paths), side, side, 3), np.uint8)
+    with tqdm(total=len(paths), unit="face", disable=not progress) as bar:
 
         def load(rows: range) -> None:
             for row in rows:
-                face = _face(folder / names[row])
+                face = _face(paths[row])
                 if face.shape != faces.shape[1:]:
                     raise DataError(
-                        f"{folder / names[row]}: must be {side}x{side}: preprocess the photos again"
+                        f"{paths[row]}: must be {side}x{side}: preprocess the photos again"
                     )
                 faces[row] = face
             bar.update(len(rows))
 
-        step = max(SHARE, min(CHUNK, -(-len(names) // THREADS)))
-        shares = [range(i, min(i + step, len(names))) for i in range(0, len(names), step)]
+        step = max(SHARE, min(CHUNK, -(-len(paths) // THREADS)))
+        shares = [range(i, min(i + step, len(paths))) for i in range(0, len(paths), step)]
         if len(shares) < 2:
             for share in shares:
                 load(share)

@@ -1,6 +1,5 @@
 """Batches of faces and masks: the same ones for the same seed and step, wherever the faces lie."""
 
-import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,7 +7,8 @@ from typing import Protocol
 
 import numpy as np
 
-from facehal.data.faceset import FaceSet, check_side, shrunk
+from facehal.data import augmentation as augmentations
+from facehal.data.faceset import FaceSet, Folders, check_side, shrunk
 from facehal.errors import ConfigError, DataError
 
 MEMORY = 4_000_000_000
@@ -93,15 +93,18 @@ class Pipeline:
         side: pixels of the faces in a batch, a divisor of the source's (see `shrunk`); by default
             the source's.
         mirror: flip a random half of the faces left to right (section 4, "Image mirroring").
-        seed: of order, mirroring and noise, not negative.
+        seed: of order, mirroring, augmentation and noise, not negative.
         labels: give who is on the faces, too.
         noise: how many random numbers to give with every face.
+        augmentation: strength of colour, small movements, blur and compression, drawn anew at every
+            step, in [0, 1]; 0 is none (:mod:`facehal.data.augmentation`).
         shard: (index, count): of every batch this worker's part alone, the index-th of so many
             equal contiguous blocks; the blocks of all workers in their order are the batch.
 
     Raises:
         DataError: no faces; ``side`` is no divisor; ``labels`` of faces without a subject.
-        ConfigError: no batch size, or one that the workers cannot share evenly; no such shard.
+        ConfigError: no batch size, or one that the workers cannot share evenly; no such shard; no
+            such strength.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Pipeline:
         seed: int = 0,
         labels: bool = False,
         noise: int = 0,
+        augmentation: float = 0.0,
         shard: tuple[int, int] = (0, 1),
     ):
         if len(source) == 0:
@@ -124,7 +128,9 @@ class Pipeline:
         self.batch_size = min(batch_size, len(source))
         self.side = source.side if side is None else side
         check_side(source.side, self.side)
+        augmentations.check_strength(augmentation)
         self.mirror, self.seed, self.labels, self.noise = mirror, seed, labels, noise
+        self.augmentation = augmentation
         if labels and (source.labels < 0).any():
             raise DataError(
                 f"{np.sum(source.labels < 0)} of {len(source)} faces have no subject: sort the "
@@ -164,14 +170,20 @@ class Pipeline:
         faces, masks = shrunk(*self.source.read(rows), self.side)
         if flip is not None:
             _mirror(faces, masks, flip[first : first + size])
+        # What is drawn is drawn for the whole batch: a face's numbers do not depend on the shards.
+        # The third number of a seed keeps it apart from the epochs' random numbers.
+        block = slice(index * size, (index + 1) * size)
+        if self.augmentation:
+            random = np.random.default_rng((self.seed, step, 2))
+            numbers = random.random((self.batch_size, augmentations.NUMBERS))[block]
+            faces, masks = augmentations.changed(faces, masks, numbers, self.augmentation)
         batch = {"faces": faces, "masks": masks}
         if self.labels:
             batch["labels"] = self.source.labels[rows]
         if self.noise:
-            # The third number keeps it apart from the epochs' random numbers.
             random = np.random.default_rng((self.seed, step, 1))
             whole = random.standard_normal((self.batch_size, self.noise), np.float32)
-            batch["noise"] = whole[index * size : (index + 1) * size].copy()
+            batch["noise"] = whole[block].copy()
         return batch
 
     def _drawn(self, epoch: int) -> tuple[np.ndarray, np.ndarray | None]:
@@ -183,7 +195,7 @@ class Pipeline:
 
 
 def open_pipeline(
-    data: str | os.PathLike[str] | FaceSet,
+    data: Folders | FaceSet,
     batch_size: int,
     *,
     memory: float = MEMORY,
@@ -192,16 +204,17 @@ def open_pipeline(
     seed: int = 0,
     labels: bool = False,
     noise: int = 0,
+    augmentation: float = 0.0,
     shard: tuple[int, int] = (0, 1),
     progress: bool = False,
 ) -> Pipeline:
-    """Batches of a folder's faces: from memory where they fit, else read from their files.
+    """Batches of prepared faces: from memory where they fit, else read from their files.
 
     The batches are the same either way. A set that is streamed is ready as soon as its manifest is
     read; a file that is missing or damaged is then noticed when its batch comes.
 
     Args:
-        data: a folder that `preprocess` wrote, or what `FaceSet.open` made of it.
+        data: a folder that `preprocess` wrote, or several, or what `FaceSet.open` made of them.
         batch_size: as all others but the next and the last: see `Pipeline`.
         memory: bytes that faces and masks at ``side`` may take, 4 side² for each face; 0 always
             streams.
@@ -210,6 +223,7 @@ def open_pipeline(
         seed: see `Pipeline`.
         labels: see `Pipeline`.
         noise: see `Pipeline`.
+        augmentation: see `Pipeline`.
         shard: see `Pipeline`.
         progress: draw a bar on standard error while faces are read into memory.
 
@@ -228,6 +242,7 @@ def open_pipeline(
             seed=seed,
             labels=labels,
             noise=noise,
+            augmentation=augmentation,
             shard=shard,
         )
 

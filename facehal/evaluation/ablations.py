@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 
 from facehal.config import Experiment, flat, shipped
-from facehal.data.faceset import read_manifest
+from facehal.data.faceset import FaceSet, Folders
 from facehal.errors import FacehalError, TrainingError, typed_line
 from facehal.evaluation import report
 from facehal.evaluation.measures import Cell, Originals, measure_all
@@ -90,7 +90,7 @@ def variants(
 
 
 def ablate(
-    data: str | os.PathLike[str],
+    data: Folders,
     test: str | os.PathLike[str],
     out: str | os.PathLike[str],
     names: Sequence[str] = (),
@@ -108,7 +108,7 @@ def ablate(
     Called again, it goes on where it was, inside a variant too; one that failed is tried again.
 
     Args:
-        data: prepared training faces.
+        data: prepared training faces, of one folder or of several.
         test: prepared faces of other people, to measure on.
         out: folder for a run folder ``NAME/`` for each variant, its complete configuration
             ``NAME.yaml`` and how far it came ``NAME.json``; and for ``ablations.md`` and ``.csv``,
@@ -142,10 +142,11 @@ def ablate(
         changes = dict.fromkeys(SCHEDULE, epochs)
         plan = {name: config.replace_training(**changes) for name, config in plan.items()}
     # Everything that could go wrong is looked at before the night, not after it.
-    read_manifest(data)
+    training = FaceSet.open(data).folders
+    folders = [str(folder.resolve()) for folder in training]
     side = plan[BASE].network.resolutions[-1]
     faces = Faces.load(test, test_limit).at(side)
-    source = {"data": str(Path(data).resolve()), "limit": limit}
+    source = {"data": folders if len(folders) > 1 else folders[0], "limit": limit}
     for name, config in plan.items():
         _check_earlier(out, name, config, source)
 
@@ -185,7 +186,7 @@ def ablate(
     empty = dict.fromkeys([one.key for one in measures], Cell(missing="–"))
     rows = {name: rows.get(name, empty) for name in ("face mask", *states)}
     about = {
-        "training": str(data),
+        "training": ", ".join(map(str, training)),
         "first_faces_only": limit,
         "data": str(test),
         "data_sha256": data_hash(faces.faces, faces.masks),
@@ -194,7 +195,7 @@ def ablate(
         "base": str(base or _experiments(experiments) / f"{PREFIX}{BASE}.yaml"),
         "minutes": "in training steps, on the machine as it was; see environment.json of each run",
     }
-    if warnings := _warnings(plan, states, Path(data).resolve() == Path(test).resolve()):
+    if warnings := _warnings(plan, states, str(Path(test).resolve()) in folders):
         about["warning"] = "; ".join(warnings)
     notes = {name: _note(plan[BASE], plan[name], state) for name, state in states.items()}
     report.write_table(out / "ablations", "Ablations", measures, rows, about, {}, notes)

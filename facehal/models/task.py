@@ -157,6 +157,8 @@ class Task(abc.ABC):
         side: pixels of the faces that it trains on.
         labels: batches need ``labels``, the subjects as integers.
         noise: length of the random vector that batches need as ``noise``; 0 is none.
+        augmentation: strength in [0, 1] of colour, small movements and blur in the faces of a batch
+            (:mod:`facehal.data.augmentation`); 0 is none.
         stages: at least one.
         columns: of ``history.csv``: the reports of all stages.
         measures: of held-out faces; None where the family makes no pictures.
@@ -164,6 +166,7 @@ class Task(abc.ABC):
 
     labels: ClassVar[bool] = False
     noise: int = 0
+    augmentation: float = 0.0
     config: Experiment
     side: int
     stages: tuple[Stage, ...]

@@ -198,11 +198,16 @@ def _about(folder: Path, rows: list[Row]) -> list[tuple[str, str]]:
         shown.append(("training time", f"{total} in {len(rows)} epochs; the last took {each}"))
     labels = {"data_sha256": "data (SHA-256)", "git": "facehal's git commit"}
     labels |= {"started": "started (UTC)", "step": "from step"}
-    shown += [(labels.get(name, name), str(value)) for name, value in about.items()]
+    labels |= {"faces_of_each": "of each folder"}
+    shown += [(labels.get(name, name), _words(value)) for name, value in about.items()]
     if earlier:
         starts = (f"{one.get('started', '?')} from step {one.get('step', '?')}" for one in earlier)
         shown.append(("started before", "; ".join(starts)))
     return shown
+
+
+def _words(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _charts(about: dict[str, Any], rows: list[Row]) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facehal.config import Experiment
-from facehal.data.faceset import FaceSet, shrunk
+from facehal.data.faceset import FaceSet, Folders, shrunk
 from facehal.data.pipeline import MEMORY, Pipeline, open_pipeline, prefetched
 from facehal.errors import FacehalError, TrainingError
 from facehal.files import locked
@@ -46,10 +46,10 @@ class _Prepared:
 class Run:
     """One run, of any family.
 
-    Its folder holds ``config.yaml`` (complete), ``environment.json`` (command, data hash, versions,
-    device, git state, the earlier starts), ``page.json`` (what the page says of the family),
-    ``history.csv`` (a row per epoch), ``previews/``, ``tensorboard/``, ``checkpoints/`` and, from
-    the first checkpoint on, ``model.keras``, always the newest model; ``report.html`` and
+    Its folder holds ``config.yaml`` (complete), ``environment.json`` (command, data folders and
+    hash, versions, device, git state, the earlier starts), ``page.json`` (what the page says of the
+    family), ``history.csv`` (a row per epoch), ``previews/``, ``tensorboard/``, ``checkpoints/``
+    and, from the first checkpoint on, ``model.keras``, always the newest model; ``report.html`` and
     ``epochs.png`` show all of it and are made anew at the end of every epoch and of the run. A
     discriminator that collapses is announced once, on stderr and there.
 
@@ -60,7 +60,8 @@ class Run:
 
     Args:
         config: the experiment.
-        data: a folder that ``preprocess`` wrote.
+        data: a folder that ``preprocess`` wrote, or several
+            (:meth:`facehal.data.faceset.FaceSet.open`).
         folder: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the newest checkpoint, in whatever stage that is.
         limit: use only the first faces (for a trial).
@@ -85,7 +86,7 @@ class Run:
     def __init__(
         self,
         config: Experiment,
-        data: str | Path,
+        data: Folders,
         folder: str | Path,
         *,
         resume: bool = False,
@@ -118,6 +119,7 @@ class Run:
             seed=training.seed,
             labels=self.task.labels,
             noise=self.task.noise,
+            augmentation=self.task.augmentation,
             progress=progress and len(faces) > FEW,
         )
         self.data_hash = faces.sha256
@@ -144,8 +146,7 @@ class Run:
                     )
             else:
                 self.folder.refuse_a_run()
-            about = {"step": self.step, "data_sha256": self.data_hash, "faces": len(faces)}
-            self.folder.describe(self.task, about)
+            self.folder.describe(self.task, {"step": self.step, **_about(faces)})
             self.folder.trim_history(self.step)
         self.preview = None
         if (count := min(training.preview_faces, len(faces))) and self.task.measures:
@@ -351,3 +352,14 @@ class Run:
             self.preview.write(self.averaged, path)
             thin_previews(self.folder.previews, self.total_steps // per_epoch)
         save_model(self.averaged, self.folder.model)
+
+
+def _about(faces: FaceSet) -> dict[str, Any]:
+    """What ``environment.json`` says of the faces: folders, how many are taken of each, hash."""
+    each = np.bincount(faces.places, minlength=len(faces.folders)).tolist()
+    return {
+        "data": [str(folder) for folder in faces.folders],
+        "data_sha256": faces.sha256,
+        "faces": len(faces),
+        **({"faces_of_each": each} if len(each) > 1 else {}),
+    }

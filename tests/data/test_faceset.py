@@ -214,6 +214,83 @@ def test_size_of_the_faces(copy):
     assert len(FaceSet.open(copy)) == 6
 
 
+def other(prepared: Path, folder: Path, kept: int = 0, side: int = 128) -> Path:
+    """A set whose files have the same names: inverted faces of other photos, but for the first."""
+    shutil.copytree(prepared, folder)
+    for path in (folder / "faces").rglob("*.png"):
+        write_png(path, 255 - read_image(path)[:: 128 // side, :: 128 // side])
+    (folder / "settings.json").write_text(json.dumps({"size": side}))
+    frame = pd.read_csv(folder / "manifest.csv", dtype=str, keep_default_na=False)
+    frame.loc[kept:, "source_sha256"] = [f"{i:064x}" for i in range(kept, len(frame))]
+    frame.to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+def test_several_folders(prepared, tmp_path):
+    """One after another; a photo that both have once; each face from its own folder."""
+    second, third = other(prepared, tmp_path / "b", kept=2), other(prepared, tmp_path / "c")
+    (third / "manifest.csv").write_bytes((second / "manifest.csv").read_bytes())  # all known
+    data, first = FaceSet.open([prepared, second, third]), FaceSet.open(str(prepared))
+    assert len(data) == 10 and data.folders == (prepared, second, third) and data.side == 128
+    assert data.places.tolist() == [0] * 6 + [1] * 4
+    assert data.frame.index.tolist() == list(range(10))
+    faces, masks = first.load()
+    both, both_masks = data.load()
+    assert np.array_equal(both, np.concatenate([faces, 255 - faces[2:]]))
+    assert np.array_equal(both_masks, np.concatenate([masks, masks[2:]]))
+    assert np.array_equal(data.read([8, 1])[0], both[[8, 1]])
+    assert data.frame["face"].tolist()[:6] == first.frame["face"].tolist()
+    one = FaceSet.open([prepared])
+    assert one.sha256 == first.sha256 and one.frame.equals(first.frame)
+    assert len(FaceSet.open([prepared, prepared])) == 6
+    with pytest.raises(DataError, match="no folder of prepared faces is named"):
+        FaceSet.open([])
+
+
+def test_the_same_name_in_two_folders(prepared, tmp_path):
+    """Nothing says that it is one person; and a moved folder does not number people anew."""
+    second = other(prepared, tmp_path / "b", kept=2)
+    frame = pd.read_csv(second / "manifest.csv", dtype=str, keep_default_na=False)
+    frame.loc[4, "subject"] = ""
+    frame.to_csv(second / "manifest.csv", index=False)
+    data = FaceSet.open([prepared, second])
+    assert data.subjects == ["1/NA", "1/None", "2/NA", "2/None"]
+    assert data.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 3, -1, 3]
+    moved = FaceSet.open([prepared, second.rename(tmp_path / "a")])
+    assert np.array_equal(moved.labels, data.labels) and moved.sha256 == data.sha256
+
+
+def test_limit_of_several_folders(prepared, tmp_path):
+    second = other(prepared, tmp_path / "b", kept=2)
+    whole = FaceSet.open([prepared, second])
+    for limit, places in ((4, [0] * 4), (7, [0] * 6 + [1]), (99, [0] * 6 + [1] * 4)):
+        data = FaceSet.open([prepared, second], limit)
+        assert data.places.tolist() == places and len(data.landmarks) == len(data) == len(places)
+        assert data.frame.equals(whole.frame[: len(places)])
+    with pytest.raises(DataError, match="at least one face"):
+        FaceSet.open([prepared, second], 0)
+
+
+def test_the_hash_is_that_of_all_faces(prepared, tmp_path):
+    second = other(prepared, tmp_path / "b")
+    hashes = {
+        FaceSet.open(one).sha256
+        for one in (prepared, second, [prepared, second], [second, prepared])
+    }
+    assert len(hashes) == 4
+    assert FaceSet.open([prepared, second], 6).sha256 == FaceSet.open(prepared).sha256
+
+
+def test_folders_of_two_sizes(prepared, tmp_path):
+    second = other(prepared, tmp_path / "b", side=64)
+    with pytest.raises(DataError) as caught:
+        FaceSet.open([prepared, second])
+    text = f"{prepared} has faces of 128x128, {second} of 64x64: preprocess"
+    assert str(caught.value).startswith(text) and "\n" not in str(caught.value)
+    with pytest.raises(DataError, match=r"gone.*no manifest"):
+        FaceSet.open([prepared, tmp_path / "gone"], 2)
+
+
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "faces/../../x.png", "", "a\0b"])
 def test_faces_outside_of_the_folder_are_refused(copy, name):
     write_png(copy.parent / "x.png", np.zeros((128, 128, 3), np.uint8))

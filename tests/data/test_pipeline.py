@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from facehal.data.augmentation import NUMBERS, changed
 from facehal.data.faceset import FaceSet
 from facehal.data.pipeline import Loaded, Pipeline, open_pipeline, prefetched
 from facehal.errors import ConfigError, DataError
@@ -139,7 +140,7 @@ def test_the_draws_of_a_seed_stay():
 
 @pytest.mark.parametrize("side", [None, 64, 16])
 def test_streamed_and_in_memory_are_bit_equal(sample_data, side):
-    options = {"side": side, "seed": 2, "labels": True, "noise": 7}
+    options = {"side": side, "seed": 2, "labels": True, "noise": 7, "augmentation": 0.8}
     memory = open_pipeline(sample_data, 5, **options)
     files = open_pipeline(sample_data, 5, memory=0, **options)
     assert isinstance(memory.source, Loaded) and isinstance(files.source, FaceSet)
@@ -176,8 +177,26 @@ def test_labels_and_noise(streamed):
     assert set(Pipeline(streamed, 6).batch(0)) == {"faces", "masks"}
 
 
+def test_augmented_anew_every_step(loaded):
+    """After mirroring; another step changes the same faces otherwise; nothing else is touched."""
+    options = {"seed": 4, "labels": True, "noise": 3}
+    plain = Pipeline(loaded, 24, **options)
+    pipeline = Pipeline(loaded, 24, augmentation=0.6, **options)
+    for step in (2, 0, 1):
+        batch, before = pipeline.batch(step), plain.batch(step)
+        assert same(batch, pipeline.batch(step))
+        assert np.array_equal(batch["labels"], before["labels"])
+        assert np.array_equal(batch["noise"], before["noise"])
+        numbers = np.random.default_rng((4, step, 2)).random((24, NUMBERS))
+        faces, masks = changed(before["faces"], before["masks"], numbers, 0.6)
+        assert np.array_equal(batch["faces"], faces) and np.array_equal(batch["masks"], masks)
+        assert all((faces[i] != before["faces"][i]).any() for i in range(24))
+    other = Pipeline(loaded, 24, augmentation=0.6, **{**options, "seed": 5})
+    assert not np.array_equal(other.batch(0)["faces"], pipeline.batch(0)["faces"])
+
+
 def test_shards_together_are_the_batch(loaded):
-    options = {"seed": 3, "labels": True, "noise": 5, "side": 32}
+    options = {"seed": 3, "labels": True, "noise": 5, "side": 32, "augmentation": 1.0}
     whole = Pipeline(loaded, 6, **options)
     shards = [Pipeline(loaded, 6, shard=(index, 3), **options) for index in range(3)]
     for step in (0, 5, 9):
@@ -193,6 +212,7 @@ def test_what_a_pipeline_refuses(loaded):
         ({"batch_size": 4, "shard": (0, 3)}, ConfigError, "cannot be shared by 3"),
         ({"batch_size": 4, "shard": (2, 2)}, ConfigError, "no shard 2 of 2"),
         ({"batch_size": 0}, ConfigError, "batch of 0"),
+        ({"batch_size": 4, "augmentation": 1.5}, ConfigError, "augmentation of 1.5"),
         ({"batch_size": 4, "side": 48}, DataError, "128x128 cannot be shrunk to 48x48"),
         ({"batch_size": 4, "side": 256}, DataError, "cannot be shrunk"),
         ({"batch_size": 4, "side": 0}, DataError, "cannot be shrunk"),

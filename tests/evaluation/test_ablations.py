@@ -144,6 +144,9 @@ def test_what_is_finished_is_not_trained_again(
     assert (out / "ablations.csv").read_text() == before
     with pytest.raises(TrainingError, match="base: was trained with limit 18, not 12"):
         ablate(sample_data, sample_data, out, limit=12, **words)
+    folders = [sample_data, sample_data]
+    with pytest.raises(TrainingError, match="base: was trained with data "):
+        ablate(folders, sample_data, out, limit=LIMIT, **words)
     longer = yaml.safe_load((out / "l2/config.yaml").read_text())
     longer["training"]["epochs"] = 2
     (tmp_path / "l2").mkdir()
@@ -186,6 +189,9 @@ def test_refusals(sample_data, experiments, tmp_path):
     words = {"experiments": experiments}
     with pytest.raises(FacehalError, match="no variant is called 'l3'; there are base, l2"):
         ablate(sample_data, sample_data, tmp_path / "out", ["l3"], **words)
+    for folders in (tmp_path, [sample_data, tmp_path]):
+        with pytest.raises(DataError, match="no manifest"):
+            ablate(folders, sample_data, tmp_path / "out", **words)
     with pytest.raises(DataError, match="no manifest"):
         ablate(sample_data, tmp_path, tmp_path / "out", **words)
     with pytest.raises(ConfigError, match=r"ablation_base\.yaml"):

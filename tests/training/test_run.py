@@ -43,6 +43,7 @@ def config():
                 "checkpoint_steps": 2,
                 "preview_faces": 3,
                 "seed": 5,
+                "augmentation": 0.5,
                 "collapse_bound": 9.0,  # always under it
                 "collapse_epochs": 2,
                 "collapse_steps": 8,
@@ -65,6 +66,7 @@ def finished(config, sample_data, tmp_path_factory) -> Path:
     run = Run(config, sample_data, folder, limit=LIMIT, progress=False)
     with open(folder.parent / "stderr.txt", "w") as file, contextlib.redirect_stderr(file):
         assert run.fit() == folder / "model.keras"
+    assert run.pipeline.augmentation == 0.5
     assert run.step == 8 * STEPS_PER_EPOCH
     return folder
 
@@ -264,6 +266,34 @@ def test_other_data(copy, config, sample_data):
     with pytest.raises(TrainingError, match="was trained on other faces"):
         Run(config, sample_data, copy, limit=LIMIT - 1, resume=True)
     assert (copy / "environment.json").read_bytes() == before
+
+
+@pytest.fixture
+def halves(sample_data, tmp_path) -> list[Path]:
+    """The prepared faces in two folders that share four photos."""
+    lines = (sample_data / "manifest.csv").read_text().splitlines(keepends=True)
+    folders = []
+    for name, rows in (("a", lines[1:15]), ("b", lines[11:])):
+        folders.append(Path(shutil.copytree(sample_data, tmp_path / name)))
+        (folders[-1] / "manifest.csv").write_text("".join([lines[0], *rows]))
+    return folders
+
+
+def test_several_folders(copy, config, sample_data, halves):
+    """Together they are the faces of the run: it goes on, and says where they lie."""
+    with pytest.raises(TrainingError, match="was trained on other faces"):
+        Run(config, halves[::-1], copy, limit=LIMIT, resume=True)
+    longer = config.replace_training(epochs=9)
+    run = Run(longer, halves, copy, limit=LIMIT, resume=True, progress=False, max_minutes=0)
+    run.fit()
+    assert run.step == 26
+    about = json.loads((copy / "environment.json").read_text())
+    assert about["data"] == [str(folder) for folder in halves]
+    assert about["faces"] == LIMIT and about["faces_of_each"] == [14, 4]
+    (before,) = about["earlier"]
+    assert before["data"] == [str(sample_data)] and before["data_sha256"] == about["data_sha256"]
+    page = (copy / "report.html").read_text()
+    assert f"{halves[0]}, {halves[1]}" in page and "14, 4" in page
 
 
 def test_a_damaged_configuration(copy, config, sample_data):

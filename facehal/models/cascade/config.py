@@ -89,6 +89,8 @@ class CascadeTraining(TrainingConfig):
 
     # Of ProGAN, in place of epochs (section 4.3).
     epochs_per_stage: int = setting(50, positive=True, free=True)
+    # Strength of colour, small shifts, blur; the paper mirrors only.
+    augmentation: float = setting(0.0, high=1.0)
     generator_rate: float = setting(1e-4, positive=True)
     discriminator_rate: float = setting(2e-4, positive=True)
     beta1: float = setting(0.5, high=0.9999999)

@@ -58,9 +58,7 @@ class Encoder(keras.Model):
             x = activation(f"act{index}")(x)
         x = layers.Flatten(name="flat")(x)
         mean = layers.Dense(latent, name="mean", dtype="float32")(x)
-        spread = layers.Dense(
-            latent, name="spread", kernel_initializer="zeros", dtype="float32"
-        )(x)
+        spread = layers.Dense(latent, name="spread", kernel_initializer="zeros", dtype="float32")(x)
         super().__init__(inputs=inputs, outputs=[mean, spread], **options)
         self.latent = latent
 
@@ -99,7 +97,5 @@ def latents(
     log_variance = ops.clip(log_variance, -10.0, 10.0)
     drawn = mean + ops.exp(0.5 * log_variance) * noise[part]
     vectors = ops.concatenate([zeros, drawn, noise[plain + encoded :]], axis=0)
-    nats = 0.5 * ops.sum(
-        ops.square(mean) + ops.exp(log_variance) - 1.0 - log_variance, axis=-1
-    )
+    nats = 0.5 * ops.sum(ops.square(mean) + ops.exp(log_variance) - 1.0 - log_variance, axis=-1)
     return vectors, ops.mean(nats)

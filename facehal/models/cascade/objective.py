@@ -98,9 +98,7 @@ class Objective:
         if config.translation:
             seen, seen_target = (translated(x, config.translation, step) for x in (output, target))
         if config.perceptual_at(resolution):
-            report["perceptual"] = ops.mean(
-                self.lpips(seen_target[:compared], seen[:compared])
-            )
+            report["perceptual"] = ops.mean(self.lpips(seen_target[:compared], seen[:compared]))
             total += config.perceptual * report["perceptual"]
         if config.adversarial_at(resolution):
             assert detached_discriminator is not None

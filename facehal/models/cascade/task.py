@@ -166,8 +166,11 @@ class _GanTask(Task):
         sizes = config.network.resolutions
         self.side = sizes[-1]
         self.noise = config.network.latent
+        self.augmentation = config.training.augmentation
         self._objective: Objective | None = None
-        columns = [f"{n}/{term}" for n in self.trained() for term in Objective.terms(config.loss, n)]
+        columns = [
+            f"{n}/{term}" for n in self.trained() for term in Objective.terms(config.loss, n)
+        ]
         self.encoded = bool(self.noise) and self.trained() == sizes
         self.columns = (*columns, *([DIVERGENCE] if self.encoded else []))
         loss = config.loss
