@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
 
+SPREAD = 0.7
+"""Standard deviation of the latent numbers that a seed gives. They were learnt with 1; nearer to
+the middle variants are less unlike each other, more like photographs ("truncation", Brock et al.
+2019): ``experiments/shipped/README.md`` has the figures."""
+
 
 @dataclass(frozen=True)
 class AlignedFace:
@@ -254,7 +259,7 @@ class Hallucinator:
         return self.from_masks(found.masked[None], masks=found.mask[None], seeds=[seed])[0]
 
     def _latents(self, seeds: Sequence[int | None], count: int) -> np.ndarray | None:
-        """(n, latent) normal numbers, a row for every seed; zeros, the best picture, for None."""
+        """(n, latent), normal numbers for every seed; zeros, the best picture, for None."""
         if len(seeds) != count:
             raise ValueError(f"{len(seeds)} seeds for {count} faces")
         if any(seed is not None and seed < 0 for seed in seeds):
@@ -269,7 +274,7 @@ class Hallucinator:
         rows = [
             np.zeros(self.latent)
             if seed is None
-            else np.random.default_rng(seed).standard_normal(self.latent)
+            else SPREAD * np.random.default_rng(seed).standard_normal(self.latent)
             for seed in seeds
         ]
         return np.stack(rows).astype(np.float32)
