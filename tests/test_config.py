@@ -107,7 +107,7 @@ REFUSED = {
     "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
     "model is one of cascaded, progan, not 'gan'": {"model": "gan"},
     "model is one of .* not \\[\\]": {"model": []},
-    "end_to_end joins the blocks of a cascade": {
+    "end_to_end is for the blocks of a cascade; progan has one": {
         "model": "progan",
         "network": {"end_to_end": True},
     },
