@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from facehal.cli.app import METRICS_HELP, app, evaluate_app, import_keras, names
+from facehal.cli.app import METRICS_HELP, ModelOption, app, evaluate_app, import_keras, names
 from facehal.errors import FacehalError
 
 app.add_typer(evaluate_app, name="evaluate")
@@ -40,6 +40,23 @@ def evaluate_table1(
     path = table1(data, systems, out, training=train, metrics=names(metrics), limit=limit)
     print(path.read_text(encoding="utf-8"))
     print(f"{path}; {out / 'figure5.png'}")
+
+
+@evaluate_app.command("variants")
+def evaluate_variants(
+    data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
+    out: Annotated[Path, typer.Option(help="Folder for the table and the picture.")],
+    model: ModelOption = "compact",
+    count: Annotated[int, typer.Option("--variants", min=2, help="Of every face.")] = 6,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
+) -> None:
+    """How much the variants of a face differ, how near the best of them comes to the original."""
+    import_keras()
+    from facehal.evaluation.variants import evaluate_variants as run
+
+    path = run(data, out, model=model, count=count, limit=limit)
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'variants.png'}")
 
 
 @evaluate_app.command("pairs")

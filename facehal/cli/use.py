@@ -29,6 +29,14 @@ def hallucinate(
             help="A picture; also OUT/background/: the hallucinated person in front of it."
         ),
     ] = None,
+    variants: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Also OUT/variants/: so many other hair, clothes and backgrounds for every face.",
+        ),
+    ] = 0,
 ) -> None:
     """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
 
@@ -44,7 +52,8 @@ def hallucinate(
         if engine == "onnxruntime":
             print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
         import_keras()
-    done = run(files, out, load(model, engine=engine), paste=paste, background=background)
+    loaded = load(model, engine=engine)
+    done = run(files, out, loaded, paste=paste, background=background, variants=variants)
     print(f"{done.pictures} of {done.photos} photos hallucinated: {done.sheet}")
 
 

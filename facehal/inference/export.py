@@ -5,6 +5,8 @@ Every format has the Keras model's inputs and outputs, float32, any number n of 
 - ``masked_faces`` (n, S, S, 3): aligned faces (section 4, "Training Data"), RGB in [0, 1], black
   outside the mask; S is the model's largest resolution, 128 for all that the paper names.
 - ``masks`` (n, S, S, 1): 1 = face, 0 = to be hallucinated.
+- ``latent`` (n, L), of models with variants alone: normal numbers that choose one; zeros are the
+  single best picture. ONNX files take none for zeros.
 - ``"8"`` … ``"128"``: (n, N, N, 3) in [0, 1], the output of every block; of a ProGAN its only one.
 """
 
@@ -26,7 +28,8 @@ from facehal.layers.resampling import pillow
 from facehal.models.base import PictureModel
 from facehal.optional import require
 
-Run = Callable[[np.ndarray, np.ndarray], dict[int, np.ndarray]]  # masked faces, masks → pictures
+# Masked faces, masks, latent vectors → pictures.
+Run = Callable[[np.ndarray, np.ndarray, np.ndarray | None], dict[int, np.ndarray]]
 
 SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 """The formats and how their files end; a SavedModel is a folder."""
@@ -105,7 +108,7 @@ def export(model: PictureModel, form: str, path: str | os.PathLike[str], name: s
 def _about(model: PictureModel, name: str) -> dict[str, str]:
     side = model.resolutions[-1]
     sizes = ", ".join(map(str, model.resolutions))
-    return {
+    about = {
         "made_by": f"facehal {facehal.__version__}",
         "made_from": name or model.name,
         "masked_faces": f"(n, {side}, {side}, 3) float32, RGB in [0, 1]; aligned, eye centres level"
@@ -114,6 +117,12 @@ def _about(model: PictureModel, name: str) -> dict[str, str]:
         "hallucinated",
         "outputs": f"one for every N of {sizes}, named N: (n, N, N, 3) float32, RGB in [0, 1]",
     }
+    if model.latent:
+        about["latent"] = (
+            f"(n, {model.latent}) float32, normal numbers that choose a variant; zeros are the "
+            "single best picture"
+        )
+    return about
 
 
 def _write_onnx(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
@@ -131,9 +140,12 @@ def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]) ->
     (path / "README.txt").write_text(text, encoding="utf-8")
     loaded = tf.saved_model.load(str(path))
 
-    def run(masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
+    def run(
+        masked_faces: np.ndarray, masks: np.ndarray, latents: np.ndarray | None = None
+    ) -> dict[int, np.ndarray]:
+        inputs = _named(masked_faces, masks, latents)
         outputs = loaded.signatures["serving_default"](
-            masked_faces=tf.constant(masked_faces), masks=tf.constant(masks)
+            **{name: tf.constant(array) for name, array in inputs.items()}
         )
         return {int(name): value.numpy() for name, value in outputs.items()}
 
@@ -150,11 +162,20 @@ def _write_litert(model: PictureModel, path: Path, about: dict[str, str]) -> Run
     path.write_bytes(data)
     runner = interpreter(str(path)).get_signature_runner()
 
-    def run(masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
-        outputs = runner(masked_faces=masked_faces, masks=masks)
+    def run(
+        masked_faces: np.ndarray, masks: np.ndarray, latents: np.ndarray | None = None
+    ) -> dict[int, np.ndarray]:
+        outputs = runner(**_named(masked_faces, masks, latents))
         return {int(name): value for name, value in outputs.items()}
 
     return run
+
+
+def _named(
+    masked_faces: np.ndarray, masks: np.ndarray, latents: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    more = {} if latents is None else {"latent": latents}
+    return {"masked_faces": masked_faces, "masks": masks, **more}
 
 
 def _archive(model: PictureModel, path: Path) -> None:
@@ -168,12 +189,14 @@ def _archive(model: PictureModel, path: Path) -> None:
             {size: _shrunk(inputs[name], size) for size in model.resolutions}
             for name in ("masked_faces", "masks")
         )
-        return model.hallucinate(faces, masks, training=False)
+        return model.hallucinate(faces, masks, training=False, latent=inputs.get("latent"))
 
     specification = {
         name: tf.TensorSpec((None, side, side, channels), name=name)
         for name, channels in (("masked_faces", 3), ("masks", 1))
     }
+    if model.latent:
+        specification["latent"] = tf.TensorSpec((None, model.latent), name="latent")
     archive = keras.export.ExportArchive()
     archive.track(model)
     archive.add_endpoint("serving_default", serve, input_signature=[specification])
@@ -215,10 +238,14 @@ def _faces(side: int) -> tuple[np.ndarray, np.ndarray]:
 def _difference(model: PictureModel, run: Run) -> float:
     """Largest difference of any output to the model's: of five faces at once, and of one alone."""
     faces, masks = _faces(model.resolutions[-1])
-    wanted = model.predict_on_batch({"masked_faces": faces, "masks": masks})
+    latents = None
+    if model.latent:
+        shape = (len(faces), model.latent)
+        latents = np.random.default_rng(1).standard_normal(shape, np.float32)
+    wanted = model.predict_on_batch(_named(faces, masks, latents))
     largest = 0.0
     for count in (len(faces), 1):
-        got = run(faces[:count], masks[:count])
+        got = run(faces[:count], masks[:count], None if latents is None else latents[:count])
         for size in model.resolutions:
             expected = np.asarray(wanted[str(size)])[:count]
             if got[size].shape != expected.shape:

@@ -5,6 +5,7 @@ picture is there sooner than TensorFlow would be imported.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
+
+SPREAD = 0.7
+"""Standard deviation of the latent numbers that a seed gives. They were learnt with 1; nearer to
+the middle variants are less unlike each other, more like photographs ("truncation", Brock et al.
+2019): ``experiments/shipped/README.md`` has the figures."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,13 @@ class Engine(Protocol):
     :class:`facehal.inference.onnx_engine.OnnxEngine`."""
 
     resolutions: tuple[int, ...]
+    latent: int
 
-    def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
-        """(n, S, S, 3) and (n, S, S, 1), float32 → {resolution: pictures}, lowest first."""
+    def run(
+        self, masked_faces: np.ndarray, masks: np.ndarray, latents: np.ndarray | None = None
+    ) -> dict[int, np.ndarray]:
+        """(n, S, S, 3), (n, S, S, 1) and, for variants, (n, latent), float32 → {resolution:
+        pictures}, lowest first."""
         ...
 
 
@@ -150,6 +160,7 @@ class Hallucinator:
         self.engine = engine
         self.resolutions = engine.resolutions
         self.side: int = engine.resolutions[-1]
+        self.latent: int = engine.latent
         self._detector: LandmarkDetector | None = None
 
     def prepare(self, photo: str | os.PathLike[str] | np.ndarray) -> AlignedFace:
@@ -176,21 +187,28 @@ class Hallucinator:
         face, points = align(image, faces[0].points, self.side)
         return AlignedFace(face, hull_mask(points, self.side), points, len(faces), matrix)
 
-    def hallucinate(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+    def hallucinate(
+        self, photo: str | os.PathLike[str] | np.ndarray, *, seed: int | None = None
+    ) -> np.ndarray:
         """The hallucinated picture around the largest face of a photo.
 
         Args:
             photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+            seed: which of the variants, 0 or more, always the same one; None is the single best
+                picture.
 
         Returns:
             (128, 128, 3) float32 in [0, 1], aligned by the eyes.
 
         Raises:
             ImageError, NoFaceError, WeightsError: as :meth:`prepare`.
+            FacehalError: the model knows no variants.
         """
-        return self._around(self.prepare(photo))
+        return self._around(self.prepare(photo), seed)
 
-    def paste(self, photo: str | os.PathLike[str] | np.ndarray) -> np.ndarray:
+    def paste(
+        self, photo: str | os.PathLike[str] | np.ndarray, *, seed: int | None = None
+    ) -> np.ndarray:
         """The photo itself with hallucinated surroundings of its largest face.
 
         The face keeps its own pixels, and so does what lies farther off than the model sees;
@@ -198,6 +216,7 @@ class Hallucinator:
 
         Args:
             photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
+            seed: as :meth:`hallucinate`.
 
         Returns:
             (H, W, 3) uint8, of the photo's size.
@@ -207,12 +226,14 @@ class Hallucinator:
         """
         image, name = _read(photo)
         found = self._find(image, name)
-        return paste(image, self._around(found), found.points, found.matrix)
+        return paste(image, self._around(found, seed), found.points, found.matrix)
 
     def replace_background(
         self,
         photo: str | os.PathLike[str] | np.ndarray,
         background: str | os.PathLike[str] | np.ndarray,
+        *,
+        seed: int | None = None,
     ) -> np.ndarray:
         """The hallucinated person of a photo in front of another picture.
 
@@ -221,6 +242,7 @@ class Hallucinator:
         Args:
             photo: a file, or (H, W, 3) RGB, uint8 or float in [0, 1].
             background: likewise, of any size; its middle fills the square.
+            seed: as :meth:`hallucinate`.
 
         Returns:
             (128, 128, 3) float32 in [0, 1], aligned by the eyes.
@@ -231,16 +253,38 @@ class Hallucinator:
         """
         behind, _ = _read(background)
         found = self.prepare(photo)
-        return replace_background(self._around(found), found.points, behind)
+        return replace_background(self._around(found, seed), found.points, behind)
 
-    def _around(self, found: AlignedFace) -> np.ndarray:
-        return self.from_masks(found.masked[None], masks=found.mask[None])[0]
+    def _around(self, found: AlignedFace, seed: int | None) -> np.ndarray:
+        return self.from_masks(found.masked[None], masks=found.mask[None], seeds=[seed])[0]
+
+    def _latents(self, seeds: Sequence[int | None], count: int) -> np.ndarray | None:
+        """(n, latent), normal numbers for every seed; zeros, the best picture, for None."""
+        if len(seeds) != count:
+            raise ValueError(f"{len(seeds)} seeds for {count} faces")
+        if any(seed is not None and seed < 0 for seed in seeds):
+            raise ValueError(f"a seed is 0 or more, not {min(s for s in seeds if s is not None)}")
+        if all(seed is None for seed in seeds):
+            return None
+        if not self.latent:
+            raise FacehalError(
+                "this model knows one picture for every face; variants need one that was trained "
+                "with network.latent"
+            )
+        rows = [
+            np.zeros(self.latent)
+            if seed is None
+            else SPREAD * np.random.default_rng(seed).standard_normal(self.latent)
+            for seed in seeds
+        ]
+        return np.stack(rows).astype(np.float32)
 
     def from_masks(
         self,
         masked_faces: np.ndarray,
         masks: np.ndarray | None = None,
         *,
+        seeds: Sequence[int | None] | None = None,
         all_resolutions: bool = False,
         batch_size: int = 32,
     ) -> np.ndarray | dict[int, np.ndarray]:
@@ -250,6 +294,8 @@ class Hallucinator:
             masked_faces: (n, 128, 128, 3) in [0, 1], black outside the face.
             masks: (n, 128, 128), 1 = face, 0 = to be hallucinated. Without them the mask of a face
                 is what is not black in it, holes filled.
+            seeds: for every face which of its variants, 0 or more, or None: the single best
+                picture, as without ``seeds``.
             all_resolutions: return the output of every block.
             batch_size: faces at a time; changes memory and speed, not the result.
 
@@ -258,7 +304,8 @@ class Hallucinator:
 
         Raises:
             ImageError: wrong shape, a value outside [0, 1], or a face without pixels.
-            ValueError: a batch size below 1.
+            FacehalError: the model knows no variants.
+            ValueError: a batch size below 1, a negative seed, or not one for every face.
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is 1 or more, not {batch_size}")
@@ -272,6 +319,7 @@ class Hallucinator:
             raise ImageError(
                 f"masked faces are in [0, 1]; these reach from {faces.min():g} to {faces.max():g}"
             )
+        latents = None if seeds is None else self._latents(seeds, len(faces))
         if len(faces) == 0:
             empty = {n: np.zeros((0, n, n, 3), np.float32) for n in self.resolutions}
             return empty if all_resolutions else empty[side]
@@ -285,9 +333,10 @@ class Hallucinator:
             )
         masks = masks[..., None]
         faces = faces * masks
+        slices = [slice(n, n + batch_size) for n in range(0, len(faces), batch_size)]
         parts = [
-            self.engine.run(faces[start : start + batch_size], masks[start : start + batch_size])
-            for start in range(0, len(faces), batch_size)
+            self.engine.run(faces[part], masks[part], None if latents is None else latents[part])
+            for part in slices
         ]
         sizes = self.resolutions if all_resolutions else (side,)
         pictures = {size: np.concatenate([part[size] for part in parts]) for size in sizes}

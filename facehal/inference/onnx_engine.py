@@ -12,7 +12,8 @@ from facehal.optional import require
 from facehal.processes import usable_cores
 from facehal.weights import store
 
-GRAPH = 1  # rises whenever a graph that was made before should be made anew
+GRAPH = 2  # rises whenever a graph that was made before should be made anew
+LATENT = "latent"  # the input that chooses a variant
 PART = 4  # faces that a core computes at once; more outgrow its cache
 
 
@@ -44,6 +45,9 @@ class OnnxEngine:
                 f"{path}: not an exported facehal model; make one with `facehal export`"
             )
         self.resolutions: tuple[int, ...] = tuple(sorted(map(int, self._outputs)))
+        # An input that may be left out: what it then is stands in the file.
+        latents = [v.shape[-1] for v in session.get_overridable_initializers() if v.name == LATENT]
+        self.latent: int = latents[0] if latents else 0
 
     def _session(self, threads: int) -> Any:
         if threads not in self._sessions:
@@ -62,11 +66,16 @@ class OnnxEngine:
                 ) from error
         return self._sessions[threads]
 
-    def run(self, masked_faces: np.ndarray, masks: np.ndarray) -> dict[int, np.ndarray]:
+    def run(
+        self, masked_faces: np.ndarray, masks: np.ndarray, latents: np.ndarray | None = None
+    ) -> dict[int, np.ndarray]:
         """One batch, whole; as :meth:`facehal.inference.keras_engine.KerasEngine.run`."""
         count = len(masked_faces)
+        feeds = {"masked_faces": masked_faces, "masks": masks}
+        if latents is not None:
+            feeds[LATENT] = latents
         if count < max(2, self.threads):
-            results = self._compute(self._session(self.threads), masked_faces, masks)
+            results = self._compute(self._session(self.threads), feeds)
         else:
             session = self._session(1)
             if self._pool is None:
@@ -74,7 +83,7 @@ class OnnxEngine:
             part = min(PART, -(-count // self.threads))
             parts = self._pool.map(
                 lambda start: self._compute(
-                    session, masked_faces[start : start + part], masks[start : start + part]
+                    session, {name: x[start : start + part] for name, x in feeds.items()}
                 ),
                 range(0, count, part),
             )
@@ -82,10 +91,7 @@ class OnnxEngine:
         pictures = dict(zip(map(int, self._outputs), results, strict=True))
         return {size: pictures[size] for size in self.resolutions}
 
-    def _compute(
-        self, session: Any, masked_faces: np.ndarray, masks: np.ndarray
-    ) -> list[np.ndarray]:
-        feeds = {"masked_faces": masked_faces, "masks": masks}
+    def _compute(self, session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         pictures: list[np.ndarray] = session.run(self._outputs, feeds)
         return pictures
 

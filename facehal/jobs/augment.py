@@ -16,6 +16,7 @@ from facehal.files import unique_names, write_text
 from facehal.images import contact_sheet, read_image, to_float, write_png
 from facehal.inference.hallucinator import load
 from facehal.jobs.mapping import Threads, each
+from facehal.shipped import find_model
 from facehal.weights.store import file_sha256
 
 CHUNK = 256  # faces in memory at a time

@@ -18,7 +18,13 @@ from facehal.jobs.records import Skipped
 
 BATCH = 32  # faces that the model takes at a time
 SHEET_ROWS = 24  # of hallucinated.png
-OUTPUTS = ("pictures", "pasted", "background", "hallucinated.png")  # in the output folder
+OUTPUTS = (
+    "pictures",
+    "variants",
+    "pasted",
+    "background",
+    "hallucinated.png",
+)  # in the output folder
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,7 @@ def hallucinate(
     *,
     paste: bool = False,
     background: str | os.PathLike[str] | None = None,
+    variants: int = 0,
     progress: bool = True,
 ) -> Hallucinated:
     """Writes ``pictures/NAME.png`` for every photo, and ``hallucinated.png`` to look at.
@@ -80,16 +87,18 @@ def hallucinate(
         hallucinator: the model.
         paste: also ``pasted/``: the photos themselves with hallucinated surroundings of the face.
         background: a picture; also ``background/``: the hallucinated person in front of it.
+        variants: also ``variants/NAME_1.png`` … so many other pictures of every face, by the seeds
+            1, 2, …; a photo's own picture is the single best one.
         progress: draw a bar on standard error where there are several photos.
 
     Raises:
         ImageError: the background cannot be read, or a picture cannot be written.
-        FacehalError: none of the photos could be used.
+        FacehalError: none of the photos could be used, or the model knows no variants.
     """
     out = Path(out)
     behind = None if background is None else read_image(background)
     names = [f"{name}.png" for name in unique_names([photo.stem for photo in photos])]
-    made = _Made(hallucinator, out, paste, behind)
+    made = _Made(hallucinator, out, paste, behind, variants)
     found: list[tuple[int, AlignedFace]] = []
     with Skipped(out / "skipped.csv") as skipped:
         try:
@@ -117,9 +126,15 @@ class _Made:
     """What becomes of aligned faces: the files, and the sheet."""
 
     def __init__(
-        self, hallucinator: Hallucinator, out: Path, paste: bool, behind: np.ndarray | None
+        self,
+        hallucinator: Hallucinator,
+        out: Path,
+        paste: bool,
+        behind: np.ndarray | None,
+        variants: int,
     ):
         self.hallucinator, self.out, self.paste, self.behind = hallucinator, out, paste, behind
+        self.seeds = range(1, variants + 1)
         self.sheet = out / "hallucinated.png"
         self._rows: list[list[np.ndarray]] = []
 
@@ -133,12 +148,14 @@ class _Made:
         """The pictures of a batch; a photo that cannot be pasted into is skipped."""
         if not found:
             return
-        outputs = self.hallucinator.from_masks(
-            np.stack([face.masked for _, face in found]),
-            np.stack([face.mask for _, face in found]),
-            all_resolutions=True,
-        )
+        masked = np.stack([face.masked for _, face in found])
+        masks = np.stack([face.mask for _, face in found])
+        outputs = self.hallucinator.from_masks(masked, masks, all_resolutions=True)
         assert isinstance(outputs, dict)
+        others = [
+            self.hallucinator.from_masks(masked, masks, seeds=[seed] * len(found))
+            for seed in self.seeds
+        ]
         for place, (index, face) in enumerate(found):
             pictures = [some[place] for some in outputs.values()]
             try:
@@ -149,9 +166,13 @@ class _Made:
             # Outside of that: where one picture cannot be written, neither can the others.
             for folder, picture in results.items():
                 write_png(self.out / folder / names[index], picture)
+            variants = [some[place] for some in others]
+            for seed, picture in zip(self.seeds, variants, strict=True):
+                stem = names[index].removesuffix(".png")
+                write_png(self.out / "variants" / f"{stem}_{seed}.png", picture)
             if len(self._rows) < SHEET_ROWS:
                 shown = [results[name] for name in ("background",) if name in results]
-                self._rows.append([face.face, face.masked, *pictures, *shown])
+                self._rows.append([face.face, face.masked, *pictures, *variants, *shown])
 
     def _results(
         self, photo: Path, face: AlignedFace, picture: np.ndarray
@@ -167,9 +188,10 @@ class _Made:
             )
 
     def write_sheet(self) -> None:
-        """A row per photo: original, mask, every resolution."""
+        """A row per photo: original, mask, every resolution, variants."""
         if self._rows:
             labels = ["original", "face mask", *map(str, self.hallucinator.resolutions)]
+            labels += [f"variant {seed}" for seed in self.seeds]
             if self.behind is not None:
                 labels.append("background")
             write_png(self.sheet, contact_sheet(self._rows, labels=labels))

@@ -1,11 +1,12 @@
-"""Many answers: the latent vector of a cascade and the encoder that teaches it ("style based noise").
+"""Many answers: a cascade's latent vector ("style based noise") and the encoder that teaches it.
 
-Of every batch one part is hallucinated without a latent vector, one with the vector that an encoder
-makes of the picture itself, one with a vector of normal random numbers. The first two are compared
-with the original, so that the vector is worth using and the picture without it stays the best single
-one; the third has only the terms that need no original. The encoder's vectors are held near the
-normal distribution by their divergence, so that random ones mean something (a conditional
-variational autoencoder; cVAE-GAN in Zhu et al. 2017, "Toward Multimodal Image-to-Image Translation").
+Of every batch one part is hallucinated without a latent vector, one with the vector that an
+encoder makes of the picture itself, one with a vector of normal random numbers. The first two are
+compared with the original, so that the vector is worth using and the picture without it stays the
+best single one; the third has only the terms that need no original. The encoder's vectors are held
+near the normal distribution by their divergence, so that random ones mean something (a conditional
+variational autoencoder; cVAE-GAN in Zhu et al. 2017, "Toward Multimodal Image-to-Image
+Translation").
 """
 
 from typing import Any

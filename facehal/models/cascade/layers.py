@@ -78,6 +78,7 @@ class Modulation(layers.Layer):
     def build(self, input_shape: Sequence[Shape]) -> None:
         """Creates the matrix."""
         channels, latent = input_shape[0][-1], input_shape[1][-1]
+        assert channels is not None and latent is not None
         self.kernel = self.add_weight(
             shape=(latent, 2 * channels),
             initializer=keras.initializers.RandomNormal(stddev=0.05),

@@ -195,7 +195,7 @@ class _Graph:
         side = resolutions[-1]
         more = []
         if latent:
-            shape = ["batch", latent]
+            shape: list[str | int | None] = ["batch", latent]
             more.append(self.helper.make_tensor_value_info("latent", self.float, shape))
 
         def value(name: str, size: int, channels: int) -> Any:

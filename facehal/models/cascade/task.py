@@ -279,8 +279,13 @@ class CascadeTask(_GanTask):
             name="cascade",
         )
         if start is not None:
-            pairs = zip(start.generators, model.generators, strict=False)
-            for theirs, ours in [*pairs, *zip(start.upscalers, model.upscalers, strict=False)]:
+            old: list[keras.layers.Layer] = [*start.generators, *start.upscalers]
+            count = len(start.generators)
+            new: list[keras.layers.Layer] = [
+                *model.generators[:count],
+                *model.upscalers[: count - 1],
+            ]
+            for theirs, ours in zip(old, new, strict=True):
                 ours.set_weights(theirs.get_weights())
                 ours.trainable = False
         return model
