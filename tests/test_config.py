@@ -110,10 +110,42 @@ REFUSED = {
     "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
     "model is one of cascaded, progan, not 'gan'": {"model": "gan"},
     "model is one of .* not \\[\\]": {"model": []},
-    "end_to_end is for the blocks of a cascade": {
+    "end_to_end is for the blocks of a cascade; progan has one": {
         "model": "progan",
         "network": {"end_to_end": True},
     },
+    "widths is for the blocks of a cascade": {
+        "model": "progan",
+        "network": {"resolutions": [8, 16], "widths": [[2, 8], [2, 8]]},
+    },
+    "latent is for the blocks of a cascade": {"model": "progan", "network": {"latent": 2}},
+    "start is for the blocks of a cascade": {"model": "progan", "network": {"start": "compact"}},
+    "end_to_end would train the blocks of start": {
+        "network": {"start": "compact", "end_to_end": True}
+    },
+    "widths has 1 pairs for 2 blocks": {"network": {"resolutions": [8, 16], "widths": [[2, 8]]}},
+    "widths is a list of \\[base, cap\\], one for each block, not \\[\\[2\\]\\]": {
+        "network": {"widths": [[2]]}
+    },
+    "widths is a list of .*, not \\[\\[2, 0\\]\\]": {"network": {"widths": [[2, 0]]}},
+    "widths is a list of .*, not \\[\\[2, 8.5\\]\\]": {"network": {"widths": [[2, 8.5]]}},
+    "widths is a list of .*, not \\[2, 8\\]": {"network": {"widths": [2, 8]}},
+    "widths is a list of .*, not 5": {"network": {"widths": 5}},
+    "latent cannot be -1": {"network": {"latent": -1}},
+    "latent needs a batch_size of 4 or more, not 3": {
+        "network": {"latent": 2},
+        "training": {"batch_size": 3},
+    },
+    "start must be of type str, not 5": {"network": {"start": 5}},
+    "gradient_penalty needs discriminator_normalization: none": {"loss": {"gradient_penalty": 1}},
+    "gradient_penalty cannot be -1.0": {
+        "network": {"discriminator_normalization": "none"},
+        "loss": {"gradient_penalty": -1},
+    },
+    "discriminator_normalization is one of batch, none, not 'layer'": {
+        "network": {"discriminator_normalization": "layer"}
+    },
+    "divergence cannot be -1.0": {"loss": {"divergence": -1}},
     "epochs_per_stage cannot be 0": {"training": {"epochs_per_stage": 0}},
     "network must be a mapping": {"network": 5},
     "loss must be a mapping": {"loss": ["pixel"]},
@@ -159,6 +191,15 @@ def test_a_version_needs_no_quotes():
 def test_resolutions_are_whole_numbers():
     assert from_dict({"network": {"resolutions": [8.0, 16.0]}}).network.resolutions == (8, 16)
     assert type(from_dict({"network": {"resolutions": [8.0]}}).network.resolutions[0]) is int
+
+
+def test_widths_of_every_block():
+    """Stored and read back as the same; without them every block has the size's."""
+    config = from_dict({"size": "tiny", "network": {"widths": [[2, 8], [2, 16], [3, 24]]}})
+    assert config.network.widths == ((2, 8), (2, 16), (3, 24))
+    assert config.network.width_of(2) == (3, 24)
+    assert from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict()))) == config
+    assert from_dict({"size": "tiny"}).network.width_of(2) == (2, 16)
 
 
 @pytest.mark.parametrize(

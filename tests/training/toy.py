@@ -45,7 +45,7 @@ class Painter(PictureModel):
     def colours(self, noise):
         return ops.sigmoid(self.dense(noise))
 
-    def hallucinate(self, faces, masks, training=False):
+    def hallucinate(self, faces, masks, training=False, latent=None):
         noise = ops.zeros((ops.shape(faces[8])[0], NOISE))
         colour = self.colours(noise)[:, None, None]
         return {"8": faces[8] + (1.0 - masks[8]) * colour}

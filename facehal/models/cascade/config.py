@@ -8,6 +8,7 @@ from facehal.errors import ConfigError
 
 FIRST = 8  # the smallest block
 LARGEST = 1024  # a block beyond it would be a slip of the pen
+SHARED = 4  # the smallest batch that has a part for every kind of latent vector
 
 
 def _resolutions(value: Any) -> tuple[int, ...]:
@@ -23,7 +24,8 @@ def _resolutions(value: Any) -> tuple[int, ...]:
 
 def _widths(value: Any) -> tuple[tuple[int, int], ...]:
     """Pairs of base and cap, one a block."""
-    pairs = [tuple(pair) if isinstance(pair, list | tuple) else () for pair in value or ()]
+    given = [] if value is None else value if isinstance(value, list | tuple) else [value]
+    pairs = [tuple(pair) if isinstance(pair, list | tuple) else () for pair in given]
     if any(len(pair) != 2 or any(type(n) is not int or n < 1 for n in pair) for pair in pairs):
         raise ValueError(f"is a list of [base, cap], one for each block, not {value!r}")
     return tuple((pair[0], pair[1]) for pair in pairs)
@@ -118,7 +120,7 @@ class CascadeConfig(Experiment):
     loss: LossConfig = field(default_factory=LossConfig)
 
     def check(self, source: str) -> None:
-        """What ProGAN, with one block at a time, cannot have; a width for every block."""
+        """What ProGAN, with one block at a time, cannot have; settings that need one another."""
         network = self.network
         if self.model == "progan":
             for name in ("end_to_end", "widths", "latent", "start"):
@@ -130,6 +132,16 @@ class CascadeConfig(Experiment):
             raise ConfigError(
                 f"{source}: widths has {len(network.widths)} pairs for "
                 f"{len(network.resolutions)} blocks"
+            )
+        if self.loss.gradient_penalty and network.discriminator_normalization != "none":
+            raise ConfigError(
+                f"{source}: gradient_penalty needs discriminator_normalization: none: in a batch "
+                "that is normalised together no picture has a gradient of its own"
+            )
+        if network.latent and self.training.batch_size < SHARED:
+            raise ConfigError(
+                f"{source}: latent needs a batch_size of {SHARED} or more, "
+                f"not {self.training.batch_size}"
             )
         if network.start and network.end_to_end:
             raise ConfigError(f"{source}: end_to_end would train the blocks of start, which stay")

@@ -16,6 +16,7 @@ from keras import layers, ops
 
 from facehal.errors import ConfigError
 from facehal.layers.convolution import activation, convolution
+from facehal.models.cascade.config import SHARED
 
 Tensor = Any
 
@@ -33,9 +34,9 @@ def shares(batch_size: int, encoded: bool) -> tuple[int, int]:
     Raises:
         ConfigError: the batch is too small to be shared.
     """
-    if batch_size < 4:
+    if batch_size < SHARED:
         raise ConfigError(
-            f"a latent vector is learnt from batches of 4 faces or more, not {batch_size}"
+            f"a latent vector is learnt from batches of {SHARED} faces or more, not {batch_size}"
         )
     return batch_size // 2, batch_size // 4 if encoded else 0
 

@@ -17,7 +17,7 @@ from facehal.layers.pyramid import pyramid, resized
 from facehal.models.base import detached, precision, read_model
 from facehal.models.cascade.blocks import BlockModel, build_discriminator
 from facehal.models.cascade.cascade import Cascade
-from facehal.models.cascade.config import CascadeConfig
+from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.latent import SIDE, Encoder, latents, shares
 from facehal.models.cascade.objective import Objective
 from facehal.models.cascade.progan import ProGAN, grow
@@ -252,7 +252,7 @@ class CascadeTask(_GanTask):
     title = "Cascade"
 
     def __init__(self, config: CascadeConfig):
-        self._start = _started(config.network.start)
+        self._start = _started(config.network)
         super().__init__(config)
         self.stages = (Stage("", "", config.training.epochs),)
 
@@ -291,13 +291,28 @@ class CascadeTask(_GanTask):
         return model
 
 
-def _started(name: str) -> Cascade | None:
-    """The trained cascade that ``network.start`` names."""
+def _started(network: NetworkConfig) -> Cascade | None:
+    """The trained cascade that ``network.start`` names.
+
+    Raises:
+        FacehalError: there is none, or it is not one of ours.
+        ConfigError: it is no cascade, or no part of the one that the configuration describes.
+    """
+    name = network.start
     if not name:
         return None
     model = read_model(name)
     if not isinstance(model, Cascade):
         raise ConfigError(f"{name}: holds a {type(model).__name__}; start is a trained cascade")
+    for setting in ("normalization", "latent"):
+        theirs, ours = getattr(model, setting), getattr(network, setting)
+        if theirs != ours:
+            raise ConfigError(f"{name}: start has {setting} {theirs}; the new blocks have {ours}")
+    if len(model.resolutions) >= len(network.resolutions):
+        raise ConfigError(
+            f"{name}: start has blocks up to {model.resolutions[-1]} and resolutions end at "
+            f"{network.resolutions[-1]}; name more of them, for a block to train"
+        )
     return model
 
 

@@ -12,14 +12,15 @@ TINY = NetworkConfig(base=2, cap=8, discriminator_width=0.0625)
 
 
 def test_names():
-    assert build_generator(8, TINY, 3).name == "generator_8"
+    assert build_generator(0, TINY).name == "generator_8"
+    assert build_generator(1, TINY).name == "generator_16"
     assert build_discriminator(16, TINY).name == "discriminator_16"
 
 
 def test_precision():
     before = keras.config.dtype_policy().name
     with precision("bfloat16"):
-        generator = build_generator(8, TINY, 3)
+        generator = build_generator(0, TINY)
     assert keras.config.dtype_policy().name == before
     assert generator.get_layer("entry").compute_dtype == "bfloat16"
     assert {str(v.dtype) for v in generator.variables} == {"float32"}

@@ -72,7 +72,7 @@ def computed(_built, eight):
 
     def losses():
         total, _ = system.loss(batch, trainer.steps.value)
-        targets, outputs = system.pictures(batch, training=True)
+        targets, outputs, _ = system.pictures(batch, training=True)
         generator = discriminator = 0.0
         separate_generator = separate_discriminator = 0.0
         for network in system.discriminators:
@@ -181,8 +181,8 @@ def test_outputs_do_not_depend_on_the_rest_of_the_picture(trainer, eight):
     """What is to be hallucinated is not known to the networks."""
     batch = eight.batch(0)
     hidden = batch["faces"] * batch["masks"][..., None]
-    _, a = trainer.system.pictures(batch)
-    _, b = trainer.system.pictures({"faces": hidden, "masks": batch["masks"]})
+    _, a, _ = trainer.system.pictures(batch)
+    _, b, _ = trainer.system.pictures({"faces": hidden, "masks": batch["masks"]})
     assert list(a) == [8, 16]
     for size, x in a.items():
         np.testing.assert_array_equal(np.asarray(x), np.asarray(b[size]))
@@ -283,7 +283,7 @@ def test_bfloat16_and_moving_average(eight):
         losses += fit(trainer, small, 1)
         history.append([v.numpy() for v in trainer.system.model.trainable_variables])
     assert losses[-1]["8/pixel"] < losses[0]["8/pixel"]
-    _, outputs = trainer.system.pictures(small.batch(0))
+    _, outputs, _ = trainer.system.pictures(small.batch(0))
     assert keras.backend.standardize_dtype(outputs[8].dtype) == "float32"
     assert np.isfinite(np.asarray(outputs[8])).all()
 

@@ -1,5 +1,7 @@
 """Parameter counts, shapes and round trips of the generators."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
@@ -24,7 +26,8 @@ def network_config(size: str) -> NetworkConfig:
 
 
 def generator(size: str, resolution: int) -> Generator:
-    return build_generator(resolution, network_config(size), 3 if resolution == 8 else 6)
+    config = replace(network_config(size), resolutions=RESOLUTIONS)
+    return build_generator(RESOLUTIONS.index(resolution), config)
 
 
 @pytest.fixture(
