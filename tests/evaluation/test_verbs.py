@@ -1,10 +1,13 @@
 """The verbs of this folder's modules, called as the command line calls them."""
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
 from facehal.cli import app
 from facehal.errors import DataError, FacehalError
+from facehal.evaluation.variants import evaluate_variants
 
 
 def call(*words) -> str:
@@ -37,3 +40,17 @@ def test_ablations_say_what_is_wrong_before_anything_is_trained(sample_data, tmp
     with pytest.raises(FacehalError, match=r"ablation_base\.yaml"):
         call(*words, "--experiments", tmp_path)
     assert not (tmp_path / "out").exists()
+
+
+def test_variants(sample_data, weights, tmp_path):
+    """One variant cannot be compared; of two, the nearer is at least as near as their mean."""
+    words = ["evaluate", "variants", "--data", sample_data, "--out", tmp_path, "--limit", 3]
+    assert "LPIPS between two variants" in call(*words, "--variants", 2)
+    found = json.loads((tmp_path / "variants.json").read_text())
+    values = {name: one["value"] for name, one in found["measured"].items()}
+    assert values["LPIPS between two variants"] > 0.01
+    nearest = values["LPIPS to the original, nearest of 2"]
+    assert nearest <= values["LPIPS to the original, mean of the variants"]
+    assert (tmp_path / "variants.png").is_file()
+    with pytest.raises(DataError, match="ask for 2 or more"):
+        evaluate_variants(sample_data, tmp_path, count=1)

@@ -105,6 +105,28 @@ def test_same_pictures_for_any_number_of_faces(form, kind, request, tmp_path):
             np.testing.assert_allclose(pictures, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.core
+@pytest.mark.parametrize("form", RUN)
+def test_a_latent_vector_is_an_input(form, tmp_path):
+    """Checked when it is written, with vectors; an ONNX file may be run without."""
+    needs(form)
+    keras.utils.set_random_seed(0)
+    model = shaken(Cascade(base=2, cap=16, resolutions=(8, 16), latent=3))
+    path = tmp_path / f"model{exporting.SUFFIXES[form]}"
+    assert export(model, form, path) <= exporting.TOLERANCE
+    if form != "onnx":
+        return
+    engine, (faces, masks) = OnnxEngine(path), inputs(5, 16)
+    assert engine.latent == 3
+    latents = np.random.default_rng(2).standard_normal((5, 3), np.float32)
+    plain = model.predict_on_batch({"masked_faces": faces, "masks": masks})
+    other = model.predict_on_batch({"masked_faces": faces, "masks": masks, "latent": latents})
+    got = engine.run(faces, masks)[16], engine.run(faces, masks, latents)[16]
+    for pictures, wanted in zip(got, (plain, other), strict=True):
+        np.testing.assert_allclose(pictures, np.asarray(wanted["16"]), rtol=0, atol=1e-5)
+    assert np.abs(got[0] - got[1]).max() > 1e-3
+
+
 def test_onnx_file_says_what_it_takes(cascade, tmp_path):
     needs("onnx")
     import onnx

@@ -14,6 +14,8 @@ from facehal.errors import FacehalError, ImageError, NoFaceError
 from facehal.faces.paste import paste
 from facehal.images import decode_image
 from facehal.inference.hallucinator import mask_of_pixels, needs_keras
+from facehal.models.cascade.cascade import Cascade
+from facehal.models.saving import save_model
 from facehal.shipped import shipped_models
 
 
@@ -47,6 +49,34 @@ def test_face_pixels_are_the_originals_and_the_rest_is_not(model, aligned):
     # Not black, not one colour, and not the photo: it has never seen these pixels.
     assert around.mean() > 0.05 and around.std() > 0.05
     assert np.abs(around - aligned.face[~face] / 255).mean() > 0.02
+
+
+def test_seeds_give_other_surroundings_of_the_same_face(model, aligned, astronaut):
+    """None is the single best picture; a seed is always the same variant, alone and in a batch."""
+    face = aligned.mask == 1
+    masked, masks = np.stack([aligned.masked] * 3), np.stack([aligned.mask] * 3)
+    best, first, second = model.from_masks(masked, masks, seeds=[None, 1, 2])
+    np.testing.assert_allclose(best, model.from_masks(masked, masks)[0], atol=1e-5)
+    np.testing.assert_allclose(first, model.hallucinate(astronaut, seed=1), atol=1e-5)
+    for other in (first, second):
+        np.testing.assert_array_equal(other[face], aligned.masked[face])
+        assert np.abs(other - best)[~face].mean() > 0.02
+    assert np.abs(first - second)[~face].mean() > 0.02
+    assert (model.paste(astronaut, seed=1) != model.paste(astronaut)).any()
+
+
+def test_seeds_that_cannot_be(model, aligned, tmp_path):
+    masked, masks = aligned.masked[None], aligned.mask[None]
+    with pytest.raises(ValueError, match="a seed is 0 or more, not -1"):
+        model.from_masks(masked, masks, seeds=[-1])
+    with pytest.raises(ValueError, match="2 seeds for 1 faces"):
+        model.from_masks(masked, masks, seeds=[1, 2])
+    path = save_model(Cascade(2, 8, resolutions=(8, 16)), tmp_path / "plain.keras")
+    plain = facehal.load(path)
+    face, mask = np.ones((1, 16, 16, 3)), np.ones((1, 16, 16))
+    assert plain.from_masks(face, mask, seeds=[None]).shape == (1, 16, 16, 3)
+    with pytest.raises(FacehalError, match="one picture for every face"):
+        plain.from_masks(face, mask, seeds=[3])
 
 
 def test_pastes_into_the_photo_and_changes_the_background(model, astronaut, aligned, tmp_path):

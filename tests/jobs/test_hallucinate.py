@@ -25,10 +25,11 @@ class Quick(Hallucinator):
     """Takes every photo for a face and gives it back; some names stand for what may happen."""
 
     class Engine:
-        resolutions = (16,)
+        resolutions, latent = (16,), 2
 
-        def run(self, masked_faces, masks):
-            return {16: masked_faces}
+        def run(self, masked_faces, masks, latents=None):
+            tint = 0.0 if latents is None else np.abs(latents[:, :1, None, None]) % 0.3
+            return {16: masked_faces + np.float32(tint)}
 
     def prepare(self, photo):
         if photo.stem == "nobody":
@@ -97,6 +98,18 @@ def test_pictures_that_hallucinate_wrote_are_no_photos(quick, tmp_path, capsys):
     assert "2 of 2 photos" in capsys.readouterr().out
     with pytest.raises(FacehalError, match="only what was written into"):
         hallucinate([out / "pictures"], out)
+
+
+def test_variants_stand_beside_the_picture(quick, tmp_path):
+    """As many as asked for, each another one, and no photos of the next call."""
+    folder, out = quick(tmp_path / "photos", "a", "b"), tmp_path / "photos/out"
+    for _ in range(2):
+        hallucinate([folder], out, variants=3)
+    names = sorted(file.name for file in (out / "variants").iterdir())
+    assert names == [f"{photo}_{seed}.png" for photo in "ab" for seed in (1, 2, 3)]
+    pictures = [read_image(out / "variants" / f"a_{seed}.png") for seed in (1, 2, 3)]
+    assert len({picture.tobytes() for picture in pictures}) == 3
+    assert read_image(out / "hallucinated.png").shape[1] > 6 * 16
 
 
 def test_output_names_never_collide():
