@@ -296,8 +296,8 @@ def test_encoder_round_trip(encoder, seen, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def trained() -> Trainer:
-    """A compiled trainer, blocks 8 and 16, with R1. Its weights are a test's own to change."""
+def trained_task():
+    """Blocks 8 and 16, with R1."""
     config = from_dict(
         {
             "size": "tiny",
@@ -313,11 +313,16 @@ def trained() -> Trainer:
             "training": {"batch_size": 8, "generator_rate": 2e-3, "discriminator_rate": 4e-3},
         }
     )
+    return task_of(config)
+
+
+@pytest.fixture(scope="module")
+def trained(trained_task) -> Trainer:
+    """Its compiled trainer. The weights are a test's own to change."""
+    assert trained_task.noise == LATENT and trained_task.encoded
     keras.utils.set_random_seed(0)
-    task = task_of(config)
-    assert task.noise == LATENT and task.encoded
-    trainer = Trainer(task.build(0, None, 0))
-    assert trainer.system.names == task.columns
+    trainer = Trainer(trained_task.build(0, None, 0))
+    assert trainer.system.names == trained_task.columns
     return trainer
 
 
@@ -325,6 +330,13 @@ def trained() -> Trainer:
 def batch(eight) -> dict[str, np.ndarray]:
     noise = np.random.default_rng(4).standard_normal((8, LATENT), np.float32)
     return {**eight.batch(0), "noise": noise}
+
+
+def test_fewer_faces_than_parts(trained_task, batch):
+    """As a folder of three faces gives them: one line before the step, not TensorFlow's twenty."""
+    assert trained_task.prepare(batch, 0) is batch
+    with pytest.raises(ConfigError, match="4 faces or more, not 3"):
+        trained_task.prepare({name: array[:3] for name, array in batch.items()}, 0)
 
 
 def report_of(trainer: Trainer, batch) -> dict[str, float]:
