@@ -46,6 +46,13 @@ def test_discriminator_fake():
     assert value(terms.discriminator_fake(PROBABILITY)) == pytest.approx((0.01 + 0.25 + 0.81) / 3)
 
 
+def test_gradient_penalty():
+    """Half the squared length of every picture's gradient, mean over the batch."""
+    expected = np.mean([0.5 * np.linalg.norm(one.astype(float)) ** 2 for one in OUTPUT])
+    assert value(terms.gradient_penalty(OUTPUT)) == pytest.approx(expected, rel=1e-5)
+    assert value(terms.gradient_penalty(0 * OUTPUT)) == 0
+
+
 def test_total_variation():
     expected = 0.0
     for picture in OUTPUT.astype(float):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from facehal.errors import FacehalError
+from facehal.models.base import read_model
 from facehal.models.cascade.cascade import Cascade
 from facehal.models.saving import save_model
 
@@ -92,3 +93,27 @@ def test_a_file_in_the_place_of_the_folder(cascade, tmp_path):
     (tmp_path / "model.keras").mkdir()
     with pytest.raises(FacehalError, match="model not saved"):
         save_model(cascade, tmp_path / "model.keras")
+
+
+def test_read_model(cascade, tmp_path):
+    """A file, or a shipped model by its name."""
+    model = read_model(save_model(cascade, tmp_path / "model.keras"))
+    assert isinstance(model, Cascade) and model.get_config() == cascade.get_config()
+    for a, b in zip(model.variables, cascade.variables, strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    assert read_model("compact").resolutions == (8, 16, 32, 64, 128)
+
+
+def test_what_cannot_be_read_is_one_clear_line(tmp_path):
+    (tmp_path / "text.keras").write_text("no model")
+    (tmp_path / "text.txt").write_text("no model")
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(tmp_path / "other.keras")
+    for name, message in (
+        ("text.keras", "not a saved model .*name one that a run wrote"),
+        ("text.txt", "not a saved model"),
+        ("other.keras", "holds a Sequential, not a facehal model"),
+        ("absent.keras", r"neither a model's file nor a shipped model \(compact"),
+    ):
+        with pytest.raises(FacehalError, match=message) as caught:
+            read_model(tmp_path / name)
+        assert name in str(caught.value) and "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from facehal.errors import ConfigError
@@ -196,6 +197,16 @@ class _GanTask(Task):
         if self._objective is None:
             self._objective = Objective(self.config.loss)
         return GanSystem(network, self.config, self._objective, total_steps)
+
+    def prepare(self, batch: dict[str, np.ndarray], step: int) -> dict[str, np.ndarray]:
+        """The batch as it is, if it has a part for every kind of latent vector.
+
+        Raises:
+            ConfigError: there are too few faces; TensorFlow would say so in twenty lines.
+        """
+        if self.noise:
+            shares(len(batch["faces"]), self.encoded)
+        return batch
 
     def page(self) -> Page:
         """For every block what each term adds to the generator's loss, and its discriminator."""

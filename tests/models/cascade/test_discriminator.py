@@ -9,7 +9,7 @@ import pytest
 from facehal.layers import convolution
 from facehal.models.cascade.blocks import build_discriminator
 from facehal.models.cascade.config import CascadeConfig, NetworkConfig
-from facehal.models.cascade.discriminator import Discriminator
+from facehal.models.cascade.discriminator import CASIA_NET, Discriminator
 
 RESOLUTIONS = (8, 16, 32, 64, 128)
 # The same at every resolution and with either strides: nothing depends on the size of the map.
@@ -88,3 +88,36 @@ def test_no_stride_on_a_map_of_one_pixel(resolution):
     kernel = random.normal(size=(3, 3, 3, 4)).astype("float32")
     with_it, without = (np.asarray(keras.ops.conv(x, kernel, stride, "same")) for stride in (2, 1))
     np.testing.assert_array_equal(with_it, without)
+
+
+@pytest.mark.core
+def test_without_normalization_a_picture_stands_for_itself():
+    """Its probability is the same in any batch, in training too; with normalisation it is not."""
+    random = np.random.default_rng(0)
+    x = random.random((6, 16, 16, 3), np.float32)
+    apart = {}
+    for kind in ("none", "batch"):
+        network = Discriminator(16, width=0.125, normalization=kind)
+        together = np.asarray(network(x, training=True))
+        alone = [np.asarray(network(x[:n], training=True))[0] for n in (1, 2, 6)]
+        apart[kind] = float(np.abs(alone - together[0]).max())
+    assert apart["none"] < 1e-6 < 1e-4 < apart["batch"]
+
+
+@pytest.mark.core
+def test_without_normalization_there_are_biases_in_its_place(tmp_path):
+    network = build_discriminator(
+        16, NetworkConfig(discriminator_width=0.0625, discriminator_normalization="none")
+    )
+    assert network.normalization == "none" and not network.non_trainable_variables
+    assert not any(isinstance(x, keras.layers.BatchNormalization) for x in network.layers)
+    convolutions = [x for x in network.layers if isinstance(x, keras.layers.Conv2D)]
+    assert len(convolutions) == 11 and all(x.use_bias for x in convolutions)
+    channels = [3, *(round(n / 16) for n in CASIA_NET), 1]
+    expected = sum(9 * a * b + b for a, b in itertools.pairwise(channels))
+    assert network.count_params() == expected
+    network.save(tmp_path / "d.keras")
+    loaded = keras.models.load_model(tmp_path / "d.keras")
+    assert loaded.get_config() == network.get_config()
+    x = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    np.testing.assert_array_equal(np.asarray(loaded(x)), np.asarray(network(x)))

@@ -8,6 +8,7 @@ import pytest
 
 from facehal.layers import convolution
 from facehal.models.cascade.blocks import build_generator
+from facehal.models.cascade.cascade import Cascade
 from facehal.models.cascade.config import CascadeConfig, NetworkConfig
 from facehal.models.cascade.generator import Generator, channels_at
 
@@ -120,3 +121,22 @@ def test_normalization_none_has_none():
     assert plain.get_layer("entry").use_bias
     normalized = Generator(8, base=2, cap=8)
     assert normalized.non_trainable_variables and not normalized.get_layer("entry").use_bias
+
+
+@pytest.mark.core
+def test_widths_of_every_block():
+    """Block by block what a generator of that base and cap has; the rest is as without."""
+    widths = [[2, 8], [2, 12], [3, 8]]
+    cascade = Cascade(4, 32, resolutions=(8, 16, 32), widths=widths)
+    assert [g.name for g in cascade.generators] == ["generator_8", "generator_16", "generator_32"]
+    for index, (one, (base, cap)) in enumerate(zip(cascade.generators, widths, strict=True)):
+        assert (one.base, one.cap) == (base, cap)
+        alone = Generator(8 << index, 6 if index else 3, base=base, cap=cap)
+        assert one.count_params() == alone.count_params()
+        shapes = [(v.path.split("/", 1)[1], tuple(v.shape)) for v in one.variables]
+        assert shapes == [(v.path.split("/", 1)[1], tuple(v.shape)) for v in alone.variables]
+        size = 8 << index
+        entry = one.get_layer("entry").output.shape
+        assert entry == (None, size, size, channels_at(size, base, cap))
+    same = Cascade(4, 32, resolutions=(8, 16), widths=[[4, 32]] * 2)
+    assert same.count_params() == Cascade(4, 32, resolutions=(8, 16)).count_params()

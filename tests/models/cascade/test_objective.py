@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 from keras import ops
 
+from facehal.backend import value_and_gradients
 from facehal.errors import WeightsError
+from facehal.models.base import detached
 from facehal.models.cascade.config import LossConfig
+from facehal.models.cascade.discriminator import Discriminator
 from facehal.models.cascade.objective import Objective, translated
 
 random = np.random.default_rng(0)
@@ -118,6 +121,103 @@ def test_perceptual_and_identity():
     assert report["perceptual"] > 0.05 and report["identity"] > 0
     same = objective(TARGET, TARGET, probability, probability).report
     assert float(same["perceptual"]) == float(same["identity"]) == float(same["pixel"]) == 0
+
+
+@pytest.mark.core
+def test_compared():
+    """Of the rest of a batch only what needs no original counts."""
+    config = LossConfig(perceptual=0.0, identity=0.0, total_variation=1e-4)
+    objective = Objective(config)
+    white = OUTPUT.copy()
+    white[1] = 1.0
+
+    def report(output, compared):
+        result = objective(TARGET, output, probability, probability, compared=compared)
+        return {name: float(value) for name, value in result.report.items()}
+
+    ours, others = report(OUTPUT, 1), report(white, 1)
+    assert ours["pixel"] == others["pixel"] == pytest.approx(np.abs(TARGET - OUTPUT)[0].mean())
+    for name in ("adversarial", "total_variation", "discriminator", "fake_probability"):
+        assert ours[name] != others[name] and ours[name] == report(OUTPUT, None)[name]
+    assert report(OUTPUT, None)["pixel"] == report(OUTPUT, 2)["pixel"] != ours["pixel"]
+
+
+def in_numpy(weights: list[np.ndarray], pictures: np.ndarray) -> np.ndarray:
+    """A discriminator without normalisation and strides, in float64: (n, h, w, 3) → (n,)."""
+    x = pictures.astype(float)
+    height, width = x.shape[1:3]
+    pairs = list(zip(weights[::2], weights[1::2], strict=True))
+    for index, (kernel, bias) in enumerate(pairs):
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = bias + sum(
+            padded[:, i : i + height, j : j + width] @ kernel[i, j]
+            for i in range(3)
+            for j in range(3)
+        )
+        if index < len(pairs) - 1:
+            x = np.where(x > 0, x, 0.2 * x)
+    return (1 / (1 + np.exp(-x))).mean((1, 2, 3))
+
+
+def penalty_in_numpy(weights: list[np.ndarray], pictures: np.ndarray, by: float = 1e-5) -> float:
+    """R1 by differences: every value of every picture a little up and a little down."""
+    total = 0.0
+    for picture in pictures.astype(float):
+        moves = by * np.eye(picture.size).reshape(-1, *picture.shape)
+        up, down = (in_numpy(weights, picture + sign * moves) for sign in (1, -1))
+        total += 0.5 * (((up - down) / (2 * by)) ** 2).sum()
+    return total / len(pictures)
+
+
+@pytest.mark.core
+def test_gradient_penalty():
+    """R1 and its own gradient by the weights, against differences in float64."""
+    keras.utils.set_random_seed(0)
+    network = Discriminator(8, width=0.0625, strides="none", normalization="none")
+    random = np.random.default_rng(1)
+    for variable in network.variables:
+        if len(variable.shape) == 1:
+            variable.assign(random.normal(0, 0.1, variable.shape).astype("float32"))
+    target, output = (ops.convert_to_tensor(x[:, :8, :8]) for x in (TARGET, OUTPUT))
+    config = LossConfig(perceptual=0.0, identity=0.0, gradient_penalty=3.0)
+    objective = Objective(config)
+    assert objective.names(8)[-1] == "gradient_penalty"
+
+    def losses():
+        return objective(target, output, network, detached(network))
+
+    weights = [w.astype(float) for w in network.get_weights()]
+    pictures = TARGET[:, :8, :8]
+    real, fake = in_numpy(weights, pictures), in_numpy(weights, OUTPUT[:, :8, :8])
+    penalty = penalty_in_numpy(weights, pictures)
+    result = losses()
+    assert tuple(result.report) == objective.names(8)
+    assert float(result.report["real_probability"]) == pytest.approx(real.mean(), rel=1e-4)
+    assert penalty > 1e-4
+    assert float(result.report["gradient_penalty"]) == pytest.approx(penalty, rel=1e-3)
+    plain = ((real - 0.9) ** 2).mean() + (fake**2).mean()
+    assert float(result.report["discriminator"]) == pytest.approx(plain, rel=1e-4)
+    assert float(result.discriminator) == pytest.approx(plain + 3.0 * penalty, rel=1e-4)
+
+    variables = network.trainable_variables
+    _, _, found = value_and_gradients(
+        lambda: (losses().report["gradient_penalty"], ()), variables, network.variables
+    )
+    kernels = [
+        (index, ops.convert_to_numpy(g))
+        for index, (g, v) in enumerate(zip(found, variables, strict=True))
+        if len(v.shape) == 4
+    ]
+    assert len(kernels) == 11 and all(np.abs(g).max() > 0 for _, g in kernels)
+    for index, gradient in (kernels[0], kernels[5], kernels[10]):
+        place = np.unravel_index(np.abs(gradient).argmax(), gradient.shape)
+        values = []
+        for sign in (1, -1):
+            moved = [w.copy() for w in weights]
+            moved[index][place] += sign * 1e-4
+            values.append(penalty_in_numpy(moved, pictures))
+        expected = (values[0] - values[1]) / 2e-4
+        assert float(gradient[place]) == pytest.approx(expected, rel=0.02), index
 
 
 @pytest.mark.core
