@@ -18,13 +18,8 @@ from facehal.jobs.records import Skipped
 
 BATCH = 32  # faces that the model takes at a time
 SHEET_ROWS = 24  # of hallucinated.png
-OUTPUTS = (
-    "pictures",
-    "variants",
-    "pasted",
-    "background",
-    "hallucinated.png",
-)  # in the output folder
+# In the output folder.
+OUTPUTS = ("pictures", "variants", "pasted", "background", "hallucinated.png")
 
 
 @dataclass(frozen=True)

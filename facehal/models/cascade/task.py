@@ -124,7 +124,6 @@ class GanSystem(System):
         vectors, nats = None, ops.zeros(())
         if self.latent:
             noise = ops.cast(batch["noise"], "float32")
-            # Of a cascade that ends below 32, of which only tests have use, the largest block's.
             seen, part = (resized(x, SIDE) for x in (faces, masks))
             vectors, nats = latents(self.encoder, seen, part, noise)
         outputs = self.model.hallucinate(masked, parts, training=training, latent=vectors)
