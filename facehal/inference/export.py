@@ -10,6 +10,7 @@ Every format has the Keras model's inputs and outputs, float32, any number n of 
 - ``"8"`` … ``"128"``: (n, N, N, 3) in [0, 1], the output of every block; of a ProGAN its only one.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable
@@ -34,6 +35,7 @@ Run = Callable[[np.ndarray, np.ndarray, np.ndarray | None], dict[int, np.ndarray
 SUFFIXES = {"savedmodel": "", "onnx": ".onnx", "litert": ".tflite"}
 """The formats and how their files end; a SavedModel is a folder."""
 
+OPSET = 17  # of converted ONNX files
 TOLERANCE = 1e-4
 """Largest difference to the Keras model's pictures, in [0, 1], of a file that is let through."""
 
@@ -127,9 +129,41 @@ def _about(model: PictureModel, name: str) -> dict[str, str]:
 
 def _write_onnx(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
     graph = model.onnx_graph(about)
+    if graph is None:
+        graph = _converted(model, about)
     require("onnxruntime", "the check of the ONNX file")
     path.write_bytes(graph.SerializeToString())
     return OnnxEngine(path).run
+
+
+def _converted(model: PictureModel, about: dict[str, str]) -> Any:
+    """The ONNX graph of what TensorFlow computes, for families that do not write their own."""
+    if keras.backend.backend() != "tensorflow":
+        raise FacehalError(
+            f"{model.name}: its ONNX file is written by TensorFlow: set KERAS_BACKEND=tensorflow"
+        )
+    import tensorflow as tf
+
+    onnx = require("onnx", "the export to ONNX")
+    convert = require("tf2onnx", f"the export of {model.name} to ONNX").convert
+    serve, specification = _serving(model)
+    names = list(specification)
+    # The package speaks through the root logger, of every operation that it folds.
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        graph, _ = convert.from_function(
+            tf.function(lambda *tensors: serve(dict(zip(names, tensors, strict=True)))),
+            input_signature=list(specification.values()),
+            opset=OPSET,
+        )
+    finally:
+        logging.disable(before)
+    if model.latent:  # what it is where it is not given
+        zeros = onnx.numpy_helper.from_array(np.zeros((1, model.latent), np.float32), "latent")
+        graph.graph.initializer.append(zeros)
+    onnx.helper.set_model_props(graph, about)
+    return graph
 
 
 def _write_savedmodel(model: PictureModel, path: Path, about: dict[str, str]) -> Run:
@@ -180,6 +214,15 @@ def _named(
 
 def _archive(model: PictureModel, path: Path) -> None:
     """A SavedModel with the signature ``serving_default``."""
+    serve, specification = _serving(model)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", serve, input_signature=[specification])
+    archive.write_out(str(path), verbose=False)
+
+
+def _serving(model: PictureModel) -> tuple[Callable[[dict[str, Any]], dict[str, Any]], Any]:
+    """What TensorFlow computes of a dictionary of inputs, and their specifications by name."""
     import tensorflow as tf
 
     side = model.resolutions[-1]
@@ -197,10 +240,7 @@ def _archive(model: PictureModel, path: Path) -> None:
     }
     if model.latent:
         specification["latent"] = tf.TensorSpec((None, model.latent), name="latent")
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", serve, input_signature=[specification])
-    archive.write_out(str(path), verbose=False)
+    return serve, specification
 
 
 def _shrunk(pictures: Any, size: int) -> Any:

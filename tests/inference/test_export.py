@@ -127,6 +127,24 @@ def test_a_latent_vector_is_an_input(form, tmp_path):
     assert np.abs(got[0] - got[1]).max() > 1e-3
 
 
+@pytest.mark.parametrize("latent", [0, 3])
+def test_a_family_without_a_writer_of_its_own(latent, tmp_path, monkeypatch):
+    """What TensorFlow computes, converted: the same pictures (achieved: 5e-7) and inputs."""
+    needs("onnx")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("written by TensorFlow only")
+    keras.utils.set_random_seed(0)
+    model = shaken(Cascade(base=2, cap=16, resolutions=(8, 16), latent=latent))
+    path = tmp_path / "model.onnx"
+    monkeypatch.setattr(Cascade, "onnx_graph", lambda self, metadata: None)
+    assert export(model, "onnx", path) <= 1e-5
+    engine, (faces, masks) = OnnxEngine(path), inputs(5, 16)
+    assert (engine.latent, engine.resolutions) == (latent, (8, 16))
+    wanted = model.predict_on_batch({"masked_faces": faces, "masks": masks})
+    got = engine.run(faces, masks)
+    np.testing.assert_allclose(got[16], np.asarray(wanted["16"]), rtol=0, atol=1e-5)
+
+
 def test_onnx_file_says_what_it_takes(cascade, tmp_path):
     needs("onnx")
     import onnx
