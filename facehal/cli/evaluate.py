@@ -22,6 +22,12 @@ def evaluate_table1(
     train: Annotated[
         Path | None, typer.Option(help="Prepared training faces, for the reference rows.")
     ] = None,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV of the photos (file, source, labels, …): the measures by source, age, sex."
+        ),
+    ] = None,
     metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use only the first faces.")] = None,
 ) -> None:
@@ -37,9 +43,12 @@ def evaluate_table1(
         if name in systems:
             raise FacehalError(f"--system {item}: the name {name} is taken by {systems[name]}")
         systems[name] = value
-    path = table1(data, systems, out, training=train, metrics=names(metrics), limit=limit)
+    path = table1(
+        data, systems, out, training=train, groups=groups, metrics=names(metrics), limit=limit
+    )
     print(path.read_text(encoding="utf-8"))
-    print(f"{path}; {out / 'figure5.png'}")
+    written = [path, out / "figure5.png", *([out / "groups.md"] if groups else [])]
+    print("; ".join(map(str, written)))
 
 
 @evaluate_app.command("variants")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from facehal.evaluation.measures import Cell, Measure
 from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
-from facehal.training.provenance import environment
+from facehal.training.provenance import origin
 
 Rows = dict[str, dict[str, Cell]]
 
@@ -69,7 +68,7 @@ def write_table(
     lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *table)]
     lines += ["", "Means with their bootstrap 95 % intervals. ↑ higher is better, ↓ lower.", ""]
     lines += [f"- {one.title}: {one.convention}" for one in measures]
-    facts = {**about, "command": " ".join(sys.argv), "versions": environment()}
+    facts = {**about, **origin()}
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
     write_text(base.with_suffix(".md"), "\n".join(lines) + "\n")
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
 from facehal.metrics.match_score import describe
-from facehal.training.provenance import data_hash, environment
+from facehal.training.provenance import data_hash
 
 SHOWN = 6  # photos of a person in the picture
 
@@ -68,8 +67,7 @@ def nearest_subjects(
         "subject": subject,
         "descriptor": descriptor,
         "distance": "Euclidean, between the means over a person's photos",
-        "command": " ".join(sys.argv),
-        "versions": environment(),
+        **origin(),
     }
     lines = [
         f"# Nearest to {subject}",

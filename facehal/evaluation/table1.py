@@ -9,6 +9,7 @@ import numpy as np
 
 from facehal.errors import DataError, FacehalError
 from facehal.evaluation import report
+from facehal.evaluation.groups import read_groups, write_groups
 from facehal.evaluation.measures import MEASURES, Cell, Measure, Originals, measure_all
 from facehal.evaluation.systems import (
     Faces,
@@ -53,6 +54,7 @@ def table1(
     out: str | os.PathLike[str],
     *,
     training: str | os.PathLike[str] | None = None,
+    groups: str | os.PathLike[str] | None = None,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
 ) -> Path:
@@ -66,6 +68,9 @@ def table1(
             ``figure5.png`` and ``best_and_worst.png``.
         training: prepared training faces, for the two reference rows that need them, and to say
             how many people of ``data`` are among them.
+        groups: a CSV that says what the faces are
+            (:func:`facehal.evaluation.groups.read_groups`); then ``groups.md`` and ``groups.json``
+            have the measures by source, age, sex or whatever else stands in it.
         metrics: names out of :data:`facehal.evaluation.measures.MEASURES`; by default all, and
             those whose weights are not here say so in their cells.
         limit: use only the first faces.
@@ -74,11 +79,13 @@ def table1(
         The path of ``table1.md``.
 
     Raises:
-        DataError: no prepared faces, or a system's picture is missing.
+        DataError: no prepared faces, a system's picture is missing, or ``groups`` does not know
+            these faces.
         WeightsError: a metric that was named needs weights that are not here.
     """
     measures = chosen(metrics)
     faces = Faces.load(data, limit)
+    grouped = None if groups is None else read_groups(groups, faces.names)
     # As uint8: several systems in floats are more than the memory of most machines.
     pictures: dict[str, np.ndarray] = {"face mask": as_written(face_mask(faces))}
     seen: int | None = None  # also where a set does not say who is on its faces
@@ -122,6 +129,8 @@ def table1(
     out = Path(out)
     report.write_table(out / "table1", "Table 1", measures, rows, about, PAPER)
     report.write_per_image(out / "per_image.csv", faces.names, list(faces.subjects), rows)
+    if grouped is not None:
+        write_groups(out / "groups", measures, rows, grouped, {**about, "groups_of": str(groups)})
     report.write_figure5(out / "figure5.png", faces, pictures)
     if systems:
         first = next(iter(systems))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -17,7 +16,7 @@ from facehal.inference.hallucinator import load
 from facehal.metrics.interval import Mean, bootstrap_mean
 from facehal.metrics.lpips import lpips
 from facehal.metrics.match_score import describe, pearson
-from facehal.training.provenance import data_hash, environment
+from facehal.training.provenance import data_hash
 
 SHOWN = 12  # faces in variants.png
 
@@ -85,8 +84,7 @@ def evaluate_variants(
         "faces": len(originals),
         "model": str(model),
         "variants": count,
-        "command": " ".join(sys.argv),
-        "versions": environment(),
+        **origin(),
     }
     values = {name: asdict(mean) for name, mean in found.items()}
     write_text(out / "variants.json", json.dumps({**facts, "measured": values}, indent=1))

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.metrics.match_score import describe
 from facehal.metrics.verification import verification
-from facehal.training.provenance import data_hash, environment
+from facehal.training.provenance import data_hash
 
 FPRS = (0.001, 0.01, 0.1)  # the paper reports 0.01
 
@@ -56,8 +55,7 @@ def verify(
         "scoring": scoring,
         "genuine_pairs": found.genuine,
         "impostor_pairs": found.impostor,
-        "command": " ".join(sys.argv),
-        "versions": environment(),
+        **origin(),
     }
     lines = [
         "# Verification, all against all",

@@ -1,7 +1,6 @@
 """The run folder: what stands in it about the run, and the history."""
 
 import json
-import sys
 import tempfile
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -15,7 +14,7 @@ from facehal.errors import TrainingError
 from facehal.files import write_text
 from facehal.models.base import load_config
 from facehal.models.task import Task
-from facehal.training.provenance import environment
+from facehal.training.provenance import command, environment
 
 
 class RunFolder:
@@ -88,7 +87,7 @@ class RunFolder:
         page = json.dumps(page_of(task), indent=1, ensure_ascii=False)
         write_text(self.path / "page.json", page + "\n", error=TrainingError)
         full: dict[str, Any] = {
-            "command": " ".join(sys.argv),
+            "command": command(),
             "started": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%S"),
             **about,
             **environment(),

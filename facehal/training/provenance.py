@@ -3,9 +3,12 @@
 import hashlib
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -20,6 +23,19 @@ def data_hash(faces: np.ndarray, masks: np.ndarray) -> str:
         digest.update(str(array.shape).encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()
+
+
+def command() -> str:
+    """The command that this process was started by, as one would type it."""
+    program, *words = sys.argv
+    # `python -m facehal` and the script of an installed package have paths of their machine.
+    name = "facehal" if Path(program).stem in ("facehal", "__main__") else Path(program).name
+    return shlex.join([name, *words])
+
+
+def origin() -> dict[str, Any]:
+    """What every file of results says of its making: ``command`` and ``versions``."""
+    return {"command": command(), "versions": environment()}
 
 
 def environment() -> dict[str, str]:
