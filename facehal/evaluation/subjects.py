@@ -11,7 +11,7 @@ from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
 from facehal.metrics.match_score import describe
-from facehal.training.provenance import data_hash
+from facehal.training.provenance import data_hash, origin
 
 SHOWN = 6  # photos of a person in the picture
 

@@ -16,7 +16,7 @@ from facehal.inference.hallucinator import load
 from facehal.metrics.interval import Mean, bootstrap_mean
 from facehal.metrics.lpips import lpips
 from facehal.metrics.match_score import describe, pearson
-from facehal.training.provenance import data_hash
+from facehal.training.provenance import data_hash, origin
 
 SHOWN = 12  # faces in variants.png
 

@@ -10,7 +10,7 @@ from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.metrics.match_score import describe
 from facehal.metrics.verification import verification
-from facehal.training.provenance import data_hash
+from facehal.training.provenance import data_hash, origin
 
 FPRS = (0.001, 0.01, 0.1)  # the paper reports 0.01
 
