@@ -237,12 +237,12 @@ def ablations(
         )
 
 
-@app.command("train-variant", hidden=True)
-def train_variant(job: str) -> None:
-    """One variant of `ablations`, in a process of its own."""
+@app.command("train-one", hidden=True)
+def train_one(job: str) -> None:
+    """One of several runs, in a process of its own."""
     import_keras()
-    from facehal.evaluation.ablations import train_variant as run
+    from facehal.evaluation.trainings import train_here
     from facehal.processes import follow_parent
 
     follow_parent()
-    run(job)
+    train_here(job)

@@ -1,15 +1,7 @@
-"""The ablation study: many variants of one experiment trained alike, one table, one picture.
+"""The ablation study: many variants of one experiment trained alike, one table, one picture."""
 
-Every variant trains in a process of its own, so that one that dies (memory, a loss that is not a
-number, weights that are missing) takes nothing with it, and gives back all memory when it ends.
-"""
-
-import csv
-import json
 import os
-import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,30 +9,31 @@ from typing import Any
 import numpy as np
 import yaml
 
-from facehal.config import Experiment, flat, shipped
+from facehal.config import shipped
 from facehal.data.faceset import FaceSet, Folders
-from facehal.errors import FacehalError, TrainingError, typed_line
+from facehal.errors import FacehalError, TrainingError
 from facehal.evaluation import report
 from facehal.evaluation.measures import Cell, Originals, measure_all
 from facehal.evaluation.systems import Faces, as_written, face_mask, of_model
 from facehal.evaluation.table1 import chosen
+from facehal.evaluation.trainings import (
+    SCHEDULE,
+    check_earlier,
+    difference,
+    is_finished,
+    read_status,
+    train_apart,
+    write_status,
+)
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
 from facehal.models.base import from_dict, load_config, task_of
 from facehal.training.provenance import data_hash
-from facehal.training.run import Run
 
 METRICS = ("ssim", "l1", "lpips", "match_dlib", "frechet_dlib")
 BASE = "base"
 PREFIX = "ablation_"
 SHOWN = 8  # faces in ablations.png
-SCHEDULE = ("epochs", "epochs_per_stage")  # what a run may change when it goes on
-
-
-def difference(base: Experiment, config: Experiment) -> dict[str, Any]:
-    """What a configuration sets otherwise than another: ``{"loss.pixel": "l2"}``."""
-    ours, theirs = flat(config.to_dict()), flat(base.to_dict())
-    return {name: value for name, value in ours.items() if value != theirs[name]}
 
 
 def _experiments(folder: str | os.PathLike[str] | None) -> Path:
@@ -148,7 +141,7 @@ def ablate(
     faces = Faces.load(test, test_limit).at(side)
     source = {"data": folders if len(folders) > 1 else folders[0], "limit": limit}
     for name, config in plan.items():
-        _check_earlier(out, name, config, source)
+        check_earlier(out, name, config, source)
 
     todo = [name for name in plan if not names or name in names]
     for number, name in enumerate(todo, 1):
@@ -156,15 +149,15 @@ def ablate(
         what = _words(differs) or ("the base" if name == BASE else "nothing else than the base")
         print(f"{name} ({number} of {len(todo)}): {what}", flush=True)
         if name != BASE and not differs:
-            _write_status(out, name, state="same as base", **source)
+            write_status(out, name, state="same as base", **source)
             continue
-        if _is_finished(out, name, plan[name]):
+        if is_finished(out, name, plan[name]):
             continue
         text = yaml.safe_dump(plan[name].to_dict(), sort_keys=False)
         write_text(out / f"{name}.yaml", text, TrainingError)
-        _train(out, name, source, max_minutes)
+        train_apart(out, name, source, max_minutes)
 
-    states = {name: state for name in plan if (state := _status(out, name))}
+    states = {name: state for name in plan if (state := read_status(out, name))}
     # What failed late may have left a model, and what was stopped early a small one: neither is
     # one to compare with.
     trained = [name for name, state in states.items() if state.get("resolution") == side]
@@ -174,8 +167,8 @@ def ablate(
             pictures[name] = as_written(of_model(str(out / name / "model.keras"), faces))
         except FacehalError as error:
             # Failed, it is tried again: the next call writes the model anew from its checkpoint.
-            _write_status(out, name, state="failed", reason=str(error), **source)
-            states[name] = _status(out, name)
+            write_status(out, name, state="failed", reason=str(error), **source)
+            states[name] = read_status(out, name)
             print(f"{name} failed: {error}", file=sys.stderr, flush=True)
     problems = {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
     originals = Originals(faces.originals)
@@ -245,124 +238,3 @@ def _write_picture(path: Path, faces: Faces, pictures: dict[str, np.ndarray]) ->
     cells = [[faces.faces[row], *(values[row] for values in pictures.values())] for row in rows]
     labels = ["original", *(name.replace("_", " ") for name in pictures)]
     write_png(path, contact_sheet(cells, labels=labels, cell=128))
-
-
-# -- How far a variant is: OUT/NAME.json, written when its process ends.
-
-
-def _status(out: Path, name: str) -> dict[str, Any]:
-    path = out / f"{name}.json"
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise TrainingError(f"{path}: cannot be read ({error}); delete it to train anew") from None
-
-
-def _write_status(out: Path, name: str, **values: Any) -> None:
-    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-    write_text(out / f"{name}.json", text, TrainingError)
-
-
-def _check_earlier(out: Path, name: str, config: Any, source: dict[str, Any]) -> None:
-    """A run may be trained longer, but its experiment and its faces stay."""
-    stored = out / name / "config.yaml"
-    if stored.exists():
-        before = load_config(stored)
-        changed = set(difference(before, config))
-        changed -= {f"training.{field}" for field in SCHEDULE}
-        if changed:
-            raise TrainingError(
-                f"{out / name}: was trained with another configuration ({sorted(changed)[0]}); "
-                "name another folder"
-            )
-        if any(getattr(before.training, x) > getattr(config.training, x) for x in SCHEDULE):
-            raise TrainingError(
-                f"{out / name}: was begun with {before.training.epochs} epochs, more than "
-                f"{config.training.epochs}; give it as many, or name another folder"
-            )
-    status = _status(out, name)
-    for key, value in source.items():
-        if status and status[key] != value:
-            raise TrainingError(
-                f"{out / name}: was trained with {key} {status[key]}, not {value}; name another "
-                "folder"
-            )
-
-
-def _is_finished(out: Path, name: str, config: Any) -> bool:
-    stored = out / name / "config.yaml"
-    return (
-        _status(out, name).get("state") == "finished"
-        and (out / name / "model.keras").exists()
-        and stored.exists()
-        and load_config(stored) == config
-    )
-
-
-def _train(out: Path, name: str, source: dict[str, Any], max_minutes: float | None) -> None:
-    """Trains a variant in another process and sees to it that its status is written."""
-    (out / f"{name}.json").unlink(missing_ok=True)
-    job = json.dumps({"out": str(out), "name": name, **source, "max_minutes": max_minutes})
-    # The pipe tells the process when this one is gone, killed or not.
-    with subprocess.Popen(
-        [sys.executable, "-m", "facehal", "train-variant", job], stdin=subprocess.PIPE
-    ) as process:
-        code = process.wait()
-    if code == 130:
-        raise KeyboardInterrupt
-    if not _status(out, name):
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-        hint = "; perhaps for want of memory" if code == -9 else ""
-        _write_status(out, name, state="failed", reason=f"its process {how}{hint}", **source)
-    status = _status(out, name)
-    if status["state"] == "failed":
-        print(f"{name} failed: {status['reason']}", file=sys.stderr, flush=True)
-
-
-def train_variant(job: str) -> None:
-    """What the process of one variant does; ``job`` is what :func:`ablate` hands to it (JSON)."""
-    wanted = json.loads(job)
-    out, name = Path(wanted["out"]), wanted["name"]
-    source = {key: wanted[key] for key in ("data", "limit")}
-    try:
-        run = Run(
-            load_config(out / f"{name}.yaml"),
-            source["data"],
-            out / name,
-            resume=(out / name / "config.yaml").exists(),
-            limit=source["limit"],
-            max_minutes=wanted["max_minutes"],
-        )
-        run.fit()
-    except FacehalError as error:
-        _write_status(out, name, state="failed", reason=str(error), **source)
-        return
-    except Exception as error:  # whatever it is, the next variant has its turn
-        log = out / f"{name}.log"
-        write_text(log, traceback.format_exc(), TrainingError)
-        reason = f"{typed_line(error)} (see {log})"
-        _write_status(out, name, state="failed", reason=reason, **source)
-        return
-    _write_status(
-        out,
-        name,
-        state="finished" if run.step >= run.total_steps else "stopped",
-        resolution=run.averaged.resolutions[-1],
-        steps=run.step,
-        total_steps=run.total_steps,
-        minutes=_seconds(run) / 60,
-        **source,
-    )
-
-
-def _seconds(run: Run) -> float:
-    """Time in training steps since the run began: of finished epochs, and of the one under way."""
-    total = run.partial.get("seconds", 0.0)
-    path = run.folder.history
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
-    return total

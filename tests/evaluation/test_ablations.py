@@ -12,8 +12,9 @@ import yaml
 
 from facehal.errors import ConfigError, DataError, FacehalError, TrainingError
 from facehal.evaluation import ablations
-from facehal.evaluation.ablations import ablate, difference, train_variant, variants
+from facehal.evaluation.ablations import ablate, variants
 from facehal.evaluation.systems import Faces, as_written, of_model
+from facehal.evaluation.trainings import difference, is_finished, train_apart, train_here
 from facehal.images import read_image, to_float
 from facehal.models import from_dict, load_config
 
@@ -136,7 +137,7 @@ def test_what_is_finished_is_not_trained_again(
     def refuse(*args, **options):
         raise AssertionError("it was trained again")
 
-    monkeypatch.setattr(ablations, "_train", refuse)
+    monkeypatch.setattr(ablations, "train_apart", refuse)
     words = {"experiments": experiments, "test_limit": 5, "metrics": ["l1"]}
     before = (out / "ablations.csv").read_text()
     problems = ablate(sample_data, sample_data, out, ["base", "l2", "same"], limit=LIMIT, **words)
@@ -174,9 +175,9 @@ def test_a_model_that_cannot_be_read_is_recorded_and_made_anew(
 
     def train(out, name, source, max_minutes):
         job = {"out": str(out), "name": name, **source, "max_minutes": max_minutes}
-        train_variant(json.dumps(job))
+        train_here(json.dumps(job))
 
-    monkeypatch.setattr(ablations, "_train", train)  # here: another process takes its time
+    monkeypatch.setattr(ablations, "train_apart", train)  # here: another process takes its time
     assert list(ablate(sample_data, sample_data, out, ["l2"], **words)) == ["needs"]
     table = pd.read_csv(out / "ablations.csv", index_col="system")
     assert table.loc["l2", "l1"] == before.loc["l2", "l1"]
@@ -213,7 +214,7 @@ def test_a_killed_process_is_recorded(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    ablations._train(tmp_path, "l2", {"data": "faces", "limit": None}, None)
+    train_apart(tmp_path, "l2", {"data": "faces", "limit": None}, None)
     status = json.loads((tmp_path / "l2.json").read_text())
     assert (
         status["state"] == "failed" and "signal 9; perhaps for want of memory" in status["reason"]
@@ -236,16 +237,16 @@ def literal():
 def test_end_to_end_without_strides_trains_stops_and_goes_on(literal, sample_data, tmp_path):
     (tmp_path / "literal.yaml").write_text(yaml.safe_dump(literal.to_dict()))
     job = {"out": str(tmp_path), "name": "literal", "data": str(sample_data), "limit": LIMIT}
-    train_variant(json.dumps({**job, "max_minutes": 0.0}))
+    train_here(json.dumps({**job, "max_minutes": 0.0}))
     status = json.loads((tmp_path / "literal.json").read_text())
     assert (status["state"], status["steps"], status["total_steps"]) == ("stopped", 2, 12)
-    assert not ablations._is_finished(tmp_path, "literal", literal)
+    assert not is_finished(tmp_path, "literal", literal)
     minutes = status["minutes"]
-    train_variant(json.dumps({**job, "max_minutes": None}))
+    train_here(json.dumps({**job, "max_minutes": None}))
     status = json.loads((tmp_path / "literal.json").read_text())
     assert (status["state"], status["steps"], status["resolution"]) == ("finished", 12, 16)
     assert status["minutes"] > minutes > 0
-    assert ablations._is_finished(tmp_path, "literal", literal)
+    assert is_finished(tmp_path, "literal", literal)
     history = pd.read_csv(tmp_path / "literal/history.csv")
     assert len(history) == 4
     for name in ("8/pixel", "16/pixel", "16/discriminator"):
