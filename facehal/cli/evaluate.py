@@ -30,6 +30,10 @@ def evaluate_table1(
     ] = None,
     metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
     limit: Annotated[int | None, typer.Option(min=2, help="Use only the first faces.")] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="A system: the others' differences to it, picture by picture."),
+    ] = None,
 ) -> None:
     """Table 1 and Figure 5: any systems beside the reference rows and the paper's numbers."""
     import_keras()
@@ -44,7 +48,14 @@ def evaluate_table1(
             raise FacehalError(f"--system {item}: the name {name} is taken by {systems[name]}")
         systems[name] = value
     path = table1(
-        data, systems, out, training=train, groups=groups, metrics=names(metrics), limit=limit
+        data,
+        systems,
+        out,
+        training=train,
+        groups=groups,
+        metrics=names(metrics),
+        limit=limit,
+        against=against,
     )
     print(path.read_text(encoding="utf-8"))
     written = [path, out / "figure5.png", *([out / "groups.md"] if groups else [])]

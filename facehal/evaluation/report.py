@@ -14,6 +14,7 @@ from facehal.evaluation.measures import Cell, Measure
 from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.images import contact_sheet, write_png
+from facehal.metrics.interval import Mean, bootstrap_mean
 from facehal.training.provenance import origin
 
 Rows = dict[str, dict[str, Cell]]
@@ -38,6 +39,7 @@ def write_table(
     about: dict[str, Any],
     paper: dict[str, dict[str, float]],
     notes: dict[str, dict[str, str]] | None = None,
+    against: str | None = None,
 ) -> None:
     """``base.md``, ``base.csv`` and ``results.json`` beside them.
 
@@ -49,8 +51,10 @@ def write_table(
         about: data, counts and options; written out in full.
         paper: published numbers by lower-case system name; they get columns of their own.
         notes: further columns by system name: heading → text.
+        against: a system whose pictures the others' are compared with, picture by picture.
     """
     notes = notes or {}
+    apart = {} if against is None else _differences(rows, against)
     remarks = list(next(iter(notes.values()), {}))
     published = [one for one in measures if any(one.key in row for row in paper.values())]
     arrows = {"high": "↑", "low": "↓"}
@@ -67,6 +71,15 @@ def write_table(
     lines = [f"# {title}", ""]
     lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *table)]
     lines += ["", "Means with their bootstrap 95 % intervals. ↑ higher is better, ↓ lower.", ""]
+    if apart:
+        shown = [one for one in measures if any(one.key in row for row in apart.values())]
+        head = ["system", *(f"{one.title} {arrows[one.better]}" for one in shown)]
+        lines += [f"## Difference to {against}, picture by picture", ""]
+        lines += [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head))]
+        for name, means in apart.items():
+            texts = [_signed(means[one.key]) if one.key in means else "" for one in shown]
+            lines.append(f"| {' | '.join([name, *texts])} |")
+        lines += ["", "Means with their bootstrap 95 % intervals; in bold where 0 is outside.", ""]
     lines += [f"- {one.title}: {one.convention}" for one in measures]
     facts = {**about, **origin()}
     lines += ["", *(f"- {name}: {value}" for name, value in facts.items())]
@@ -95,9 +108,32 @@ def write_table(
     results = {**facts, "conventions": conventions, "systems_measured": values, "paper": paper}
     if notes:
         results["notes"] = notes
+    if apart:
+        results["differences_to"] = against
+        results["differences"] = {
+            name: {key: [mean.value, mean.low, mean.high] for key, mean in means.items()}
+            for name, means in apart.items()
+        }
     write_text(
         base.with_name("results.json"), json.dumps(results, indent=2, ensure_ascii=False) + "\n"
     )
+
+
+def _differences(rows: Rows, against: str) -> dict[str, dict[str, Mean]]:
+    """The means of every system's values less those of ``against``, of the same pictures."""
+    found: dict[str, dict[str, Mean]] = {}
+    for name, cells in rows.items():
+        for key, cell in cells.items():
+            theirs = rows[against][key].values
+            if name != against and cell.values is not None and theirs is not None:
+                found.setdefault(name, {})[key] = bootstrap_mean(cell.values - theirs)
+    return found
+
+
+def _signed(mean: Mean) -> str:
+    """A difference with its interval, bold where that does not hold 0."""
+    text = f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
+    return f"**{text}**" if mean.low > 0 or mean.high < 0 else text
 
 
 def write_per_image(path: Path, names: list[str], subjects: list[str], rows: Rows) -> None:

@@ -57,6 +57,8 @@ def table1(
     groups: str | os.PathLike[str] | None = None,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
+    against: str | None = None,
+    notes: dict[str, dict[str, str]] | None = None,
 ) -> Path:
     """Measures systems on prepared faces and writes the table, the figures and every number.
 
@@ -74,16 +76,21 @@ def table1(
         metrics: names out of :data:`facehal.evaluation.measures.MEASURES`; by default all, and
             those whose weights are not here say so in their cells.
         limit: use only the first faces.
+        against: a system; the others' differences to it, picture by picture, stand below the table.
+        notes: further columns by system: heading → text.
 
     Returns:
         The path of ``table1.md``.
 
     Raises:
+        FacehalError: an unknown metric, or ``against`` is none of the systems.
         DataError: no prepared faces, a system's picture is missing, or ``groups`` does not know
             these faces.
         WeightsError: a metric that was named needs weights that are not here.
     """
     measures = chosen(metrics)
+    if against is not None and against not in systems:
+        raise FacehalError(f"{against} is none of the systems ({', '.join(systems)})")
     faces = Faces.load(data, limit)
     grouped = None if groups is None else read_groups(groups, faces.names)
     # As uint8: several systems in floats are more than the memory of most machines.
@@ -127,7 +134,9 @@ def table1(
         "systems": systems,
     }
     out = Path(out)
-    report.write_table(out / "table1", "Table 1", measures, rows, about, PAPER)
+    report.write_table(
+        out / "table1", "Table 1", measures, rows, about, PAPER, notes=notes, against=against
+    )
     report.write_per_image(out / "per_image.csv", faces.names, list(faces.subjects), rows)
     if grouped is not None:
         write_groups(out / "groups", measures, rows, grouped, {**about, "groups_of": str(groups)})

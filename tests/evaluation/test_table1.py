@@ -103,6 +103,27 @@ def test_without_names_nobody_is_counted(sample_data, tmp_path, capsys):
         assert results["people_in_training"] is None
 
 
+def test_differences_are_of_the_same_pictures(sample_data, blurred, tmp_path):
+    """As NumPy has them from per_image.csv; an interval without 0 is bold."""
+    systems = {"a": str(blurred), "b": str(sample_data / "faces")}
+    words = {"metrics": ["l1", "frechet_dlib"], "limit": 6, "notes": {"a": {"mode": "noisy"}}}
+    table1(sample_data, systems, tmp_path, against="b", **words)
+    results = json.loads((tmp_path / "results.json").read_text())
+    values = pd.read_csv(tmp_path / "per_image.csv").pivot(
+        index="name", columns="system", values="l1"
+    )
+    assert results["differences_to"] == "b"
+    assert set(results["differences"]) == {"face mask", "a"}
+    value, low, high = results["differences"]["a"]["l1"]
+    assert value == pytest.approx((values["a"] - values["b"]).mean(), abs=1e-6)
+    assert 0 < low <= value <= high
+    text = (tmp_path / "table1.md").read_text()
+    assert f"| a | **{value:+.3f} [{low:+.3f}, {high:+.3f}]** |" in text
+    assert "| noisy |" in text
+    with pytest.raises(FacehalError, match=r"c is none of the systems \(a, b\)"):
+        table1(sample_data, systems, tmp_path, against="c", **words)
+
+
 def test_pictures_are_kept_in_8_bits(sample_data, blurred, tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(report, "write_figure5", lambda path, faces, rows: kept.append(rows))
