@@ -43,12 +43,12 @@ def test_the_square_holds_the_landmarks(sample_data):
 
 
 def test_crops_are_those_of_opencv(smooth):
-    """Achieved: 4e-3 of [0, 1]; cv2 rounds positions to a 32nd of a pixel."""
+    """Achieved: 2e-7."""
     pictures = smooth(2, 128)
     ours = np.asarray(mapped(pictures, to_crop(128, 64)))
     for mine, picture in zip(ours, pictures, strict=True):
         theirs = cv2.warpAffine(picture, crop_matrix(128, 64), (64, 64), flags=cv2.INTER_LINEAR)
-        np.testing.assert_allclose(mine, theirs, atol=0.01)
+        np.testing.assert_allclose(mine, theirs, atol=1e-5)
 
 
 def test_there_and_back(smooth):
