@@ -135,3 +135,23 @@ def evaluate_nearest(
     )
     print(path.read_text(encoding="utf-8"))
     print(f"{path}; {out / 'nearest.png'}")
+
+
+@evaluate_app.command("figure6")
+def evaluate_figure6(
+    photos: Annotated[list[Path], typer.Argument(help="Photos of the source, or folders of them.")],
+    model: Annotated[str, typer.Option(help="A .keras file that `facehal train deepfake` wrote.")],
+    out: Annotated[Path, typer.Option(help="The picture, a PNG.")],
+    target: Annotated[
+        list[Path] | None,
+        typer.Option(help="Photos of the target, in place of those in the model; may be repeated."),
+    ] = None,
+    beside: Annotated[
+        str | None, typer.Option(help="Another model, for a column of its own: the bottom row.")
+    ] = None,
+) -> None:
+    """Figure 6: source, rectangle, hallucinated, target, blended; a row for every photo."""
+    import_keras()
+    from facehal.evaluation.figure6 import figure6
+
+    print(figure6(model, photos, out, targets=target or (), beside=beside))

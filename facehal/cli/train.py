@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from facehal.cli.app import app, import_keras, names
 from facehal.errors import FacehalError
+
+if TYPE_CHECKING:
+    from facehal.data.faceset import FaceSet
 
 # Typer keeps the line breaks inside a paragraph, so that each sentence here is one long line.
 TRAIN_EPILOG = """\
@@ -35,12 +38,33 @@ TensorFlow.
 """
 
 DataOption = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Option(
         "--data",
         help="Folder of prepared faces, from `facehal preprocess`. Given several times: the faces "
         "of all, a photo that is in two of them once.",
     ),
+]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--source",
+        help="Of deepfake, in place of --data: prepared faces of the person whose face is put on.",
+    ),
+]
+TargetOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--target", help="Of deepfake: prepared faces of the person whose pictures it is put on."
+    ),
+]
+SourceSubjectOption = Annotated[
+    str | None,
+    typer.Option("--source-subject", help="Only this person of --source, as in its manifest."),
+]
+TargetSubjectOption = Annotated[
+    str | None,
+    typer.Option("--target-subject", help="Only this person of --target, as in its manifest."),
 ]
 RunOption = Annotated[
     Path, typer.Option("--out", help="Run folder: a new one, or with --resume that of the run.")
@@ -86,11 +110,13 @@ MemoryOption = Annotated[
     help="Train a model of a family on prepared faces: cascaded, all five blocks of 8×8 to 128×128 "
     "in one step (section 3.1); progan, the progressively growing version (sections 3.1, 4.3), "
     "block 8, then 16 around it … 128, whose finished stages stay in OUT/stages/. What is written "
-    "below of the schedule is theirs.",
+    "below of the schedule is theirs. deepfake, the face swap (section 4.2), trains on two people: "
+    "--source and --target.",
 )
 def train(
-    family: Annotated[str, typer.Argument(help="cascaded or progan; the file's `model`.")],
-    data: DataOption,
+    family: Annotated[
+        str, typer.Argument(help="cascaded, progan or deepfake; the file's `model`.")
+    ],
     out: RunOption,
     config: Annotated[
         Path,
@@ -99,6 +125,11 @@ def train(
             "(compact, cascaded, progan_compact, …); see experiments/."
         ),
     ],
+    data: DataOption = None,
+    source: SourceOption = None,
+    target: TargetOption = None,
+    source_subject: SourceSubjectOption = None,
+    target_subject: TargetSubjectOption = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Instead of the file's (the paper's: 50).")
     ] = None,
@@ -128,9 +159,10 @@ def train(
     changes = {"epochs": epochs, "epochs_per_stage": epochs_per_stage}
     if given := {name: value for name, value in changes.items() if value is not None}:
         experiment = experiment.replace_training(**given)
+    people = {"source": (source, source_subject), "target": (target, target_subject)}
     run = Run(
         experiment,
-        data,
+        _faces(data, people),
         out,
         resume=resume,
         limit=limit,
@@ -144,6 +176,32 @@ def train(
         print(f"{path}: {run.step} of {run.total_steps} steps done; --resume goes on")
     else:
         print(f"{path}: trained; {out / 'report.html'} shows how")
+
+
+def _faces(
+    data: list[Path] | None, people: dict[str, tuple[Path | None, str | None]]
+) -> "list[Path] | dict[str, FaceSet]":
+    """What a run trains on: the folders of --data, or the faces of every person that is named.
+
+    Raises:
+        FacehalError: neither is named, or both, or one person alone.
+        DataError: no prepared faces, or none of a person.
+    """
+    if not any(folder or subject for folder, subject in people.values()):
+        if not data:
+            raise FacehalError(
+                "name the prepared faces: --data DIR; of deepfake --source, --target"
+            )
+        return data
+    from facehal.data.faceset import FaceSet
+
+    found = {}
+    for role, (folder, subject) in people.items():
+        if data or folder is None:
+            raise FacehalError("a face swap's people are named by --source DIR and --target DIR")
+        faces = FaceSet.open(folder)
+        found[role] = faces.of_subject(subject) if subject else faces
+    return found
 
 
 @app.command(

@@ -57,6 +57,37 @@ def hallucinate(
     print(f"{done.pictures} of {done.photos} photos hallucinated: {done.sheet}")
 
 
+@app.command()
+def swap(
+    photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
+    model: Annotated[
+        str, typer.Option(help="A .keras file that `facehal train deepfake` or `weights` wrote.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
+    identity: Annotated[
+        str, typer.Option(help="Whose face: source, or target for the way back.")
+    ] = "source",
+    mask: Annotated[
+        str,
+        typer.Option(help="rectangle, faded at its border, or hull: inside the landmarks alone."),
+    ] = "rectangle",
+) -> None:
+    """One person's face on photos of another (section 4.2) → OUT/swapped/*.png, OUT/swapped.png.
+
+    Of a photo the largest face is swapped. Photos without a face or that cannot be read are skipped
+    and listed in OUT/skipped.csv.
+    """
+    import_keras()
+    from facehal.inference.swap import Swapper, load_deepfake
+    from facehal.jobs.hallucinate import find_photos
+    from facehal.jobs.swap import OUTPUTS
+    from facehal.jobs.swap import swap as run
+
+    files = find_photos(photos, out, OUTPUTS)
+    done = run(files, out, Swapper(load_deepfake(model), identity, mask))
+    print(f"{done.pictures} of {done.photos} photos swapped: {done.sheet}")
+
+
 @app.command("demo-web")
 def demo_web(
     model: ModelOption = "compact",

@@ -79,7 +79,7 @@ class FaceSet:
             raise DataError(f"{folders[0]}: at least one face is needed, not {limit}")
         if len(folders) == 1:
             return cls._single(folders[0], limit)
-        return cls._joined([cls._single(one) for one in folders], limit)
+        return cls.joined([cls._single(one) for one in folders], limit)
 
     @classmethod
     def _single(cls, folder: Path, limit: int | None = None) -> "FaceSet":
@@ -106,8 +106,12 @@ class FaceSet:
         return cls((folder,), frame, landmarks, side, np.zeros(found, np.intp))
 
     @classmethod
-    def _joined(cls, sets: Sequence["FaceSet"], limit: int | None) -> "FaceSet":
-        """Sets of one folder each, one after another."""
+    def joined(cls, sets: Sequence["FaceSet"], limit: int | None = None) -> "FaceSet":
+        """Sets of one folder each, one after another; otherwise as `open` for several folders.
+
+        Raises:
+            DataError: their faces differ in size.
+        """
         first = sets[0]
         for one in sets:
             if one.side != first.side:
@@ -130,6 +134,26 @@ class FaceSet:
         frame = pd.concat(frames, ignore_index=True)[:limit]
         landmarks, owners = np.concatenate(points)[:limit], np.concatenate(places)[:limit]
         return cls(tuple(one.folders[0] for one in sets), frame, landmarks, first.side, owners)
+
+    def chosen(self, rows: Sequence[int] | np.ndarray) -> "FaceSet":
+        """The faces of some rows alone, numbered anew."""
+        rows = np.asarray(rows, int)
+        frame = self.frame.iloc[rows].reset_index(drop=True)
+        return FaceSet(self.folders, frame, self.landmarks[rows], self.side, self.places[rows])
+
+    def of_subject(self, name: str) -> "FaceSet":
+        """One person's faces.
+
+        Raises:
+            DataError: there are none.
+        """
+        rows = np.flatnonzero(self.frame["subject"].to_numpy(object) == name)
+        if not len(rows):
+            raise DataError(
+                f"{self.folders[0]}: no face of {name!r}; write the name as in the manifest's "
+                "column subject"
+            )
+        return self.chosen(rows)
 
     def __len__(self) -> int:
         return len(self.frame)

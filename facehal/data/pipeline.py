@@ -194,6 +194,41 @@ class Pipeline:
         return known[1:]
 
 
+class Abreast:
+    """Batches that hold faces of several sets alike: one of each set's pipeline after the other.
+
+    Every set goes through its own epochs, whatever the others' length.
+
+    Args:
+        pipelines: of the sets, of one batch size; each with a seed of its own.
+        steps: that count as an epoch; 0: a pass over the largest set.
+
+    Raises:
+        ConfigError: no pipelines, or batches of different sizes.
+    """
+
+    def __init__(self, pipelines: Sequence[Pipeline], steps: int = 0):
+        sizes = {one.batch_size for one in pipelines}
+        if len(sizes) != 1:
+            raise ConfigError(f"batches of {sorted(sizes)} faces cannot stand side by side")
+        self.pipelines, self.steps = list(pipelines), steps
+        self.batch_size = sizes.pop()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """What counts as an epoch."""
+        return self.steps or max(one.steps_per_epoch for one in self.pipelines)
+
+    def batch(self, step: int) -> Batch:
+        """As `Pipeline.batch`; every array holds the first set's rows, then the second's, ….
+
+        Raises:
+            DataError: a face's file is missing, damaged or of another size.
+        """
+        parts = [one.batch(step) for one in self.pipelines]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def open_pipeline(
     data: Folders | FaceSet,
     batch_size: int,

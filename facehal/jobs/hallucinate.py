@@ -37,17 +37,22 @@ class Hallucinated:
     pictures: int
 
 
-def find_photos(paths: Sequence[Path], out: Path) -> list[Path]:
+def find_photos(paths: Sequence[Path], out: Path, outputs: Sequence[str] = OUTPUTS) -> list[Path]:
     """The photos among files and folders, sorted, without what an earlier call wrote to ``out``.
 
     A file named outright is taken wherever it lies, and so are other pictures in ``out``: the
     photos' folder may stand there, too.
 
+    Args:
+        paths: files and folders.
+        out: the output folder.
+        outputs: what a call writes there.
+
     Raises:
         FacehalError: a path does not exist, or there are no photos.
     """
     named = {path for path in paths if not path.is_dir()}
-    written = [out.resolve() / name for name in OUTPUTS]
+    written = [out.resolve() / name for name in outputs]
 
     def is_ours(file: Path) -> bool:
         where = file.parent.resolve() / file.name

@@ -20,6 +20,9 @@ from facehal.config import Experiment
 Tensor = Any
 Batch = dict[str, Tensor]
 Loss = Callable[[Batch, Tensor], tuple[Tensor, dict[str, Tensor]]]
+# A role and a number → so many of its faces (n, side, side, 3) and masks (n, side, side), uint8,
+# evenly spread over the set and the same ones every time; where there are fewer, some come again.
+Examples = Callable[[str, int], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,10 @@ class Task(abc.ABC):
     Attributes:
         config: the experiment.
         side: pixels of the faces that it trains on.
+        roles: names of the sets of faces that it trains on, where they are more than one. A batch
+            then holds ``batch_size`` faces of each, one set's after the other's.
+        epoch_steps: steps that count as an epoch where there are roles; 0: a pass over the largest
+            set.
         labels: batches need ``labels``, the subjects as integers.
         noise: length of the random vector that batches need as ``noise``; 0 is none.
         augmentation: strength in [0, 1] of colour, small movements and blur in the faces of a batch
@@ -164,6 +171,8 @@ class Task(abc.ABC):
         measures: of held-out faces; None where the family makes no pictures.
     """
 
+    roles: ClassVar[tuple[str, ...]] = ()
+    epoch_steps: int = 0
     labels: ClassVar[bool] = False
     noise: int = 0
     augmentation: float = 0.0
@@ -186,6 +195,17 @@ class Task(abc.ABC):
         Raises:
             WeightsError: a loss needs a weight file that is not here.
         """
+
+    def begin(self, model: keras.Model, examples: Examples) -> None:
+        """What a model that was just built takes from the faces before its first step.
+
+        By default nothing.
+
+        Args:
+            model: the one that is published.
+            examples: gives faces of a role.
+        """
+        return
 
     @abc.abstractmethod
     def page(self) -> Page:

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from facehal.config import Experiment
 from facehal.data.faceset import FaceSet, Folders, shrunk
-from facehal.data.pipeline import MEMORY, Pipeline, open_pipeline, prefetched
-from facehal.errors import FacehalError, TrainingError
+from facehal.data.pipeline import MEMORY, Abreast, Pipeline, open_pipeline, prefetched
+from facehal.errors import DataError, FacehalError, TrainingError
 from facehal.files import locked
 from facehal.models.base import task_of
 from facehal.models.saving import save_model
@@ -36,7 +36,7 @@ FEW = 5000  # faces that are read so quickly that a bar would only flicker
 class _Prepared:
     """The pipeline with what the family does to a batch, in the threads that prepare it."""
 
-    pipeline: Pipeline
+    pipeline: Pipeline | Abreast
     task: Task
 
     def batch(self, step: int) -> dict[str, np.ndarray]:
@@ -61,10 +61,11 @@ class Run:
     Args:
         config: the experiment.
         data: a folder that ``preprocess`` wrote, or several
-            (:meth:`facehal.data.faceset.FaceSet.open`).
+            (:meth:`facehal.data.faceset.FaceSet.open`). For a family that trains on several sets
+            (``Task.roles``): for each role the faces of one folder, or some of them.
         folder: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the newest checkpoint, in whatever stage that is.
-        limit: use only the first faces (for a trial).
+        limit: use only the first faces (for a trial), of every role.
         validation: prepared faces of other people, to measure the model on after every epoch
             (:class:`facehal.training.validation.Validation`); more columns of ``history.csv``.
         devices: accelerators that share every batch (:class:`facehal.training.cluster.Devices`).
@@ -86,7 +87,7 @@ class Run:
     def __init__(
         self,
         config: Experiment,
-        data: Folders,
+        data: Folders | Mapping[str, FaceSet],
         folder: str | Path,
         *,
         resume: bool = False,
@@ -108,20 +109,26 @@ class Run:
         if resume:
             self.folder.compare(self.task)
 
-        faces = FaceSet.open(data, limit)
+        faces, self.sets = self._opened(data, limit)
         training = config.training
-        self.pipeline = open_pipeline(
-            faces,
-            training.batch_size,
-            memory=memory,
-            side=self.task.side,
-            mirror=training.mirror,
-            seed=training.seed,
-            labels=self.task.labels,
-            noise=self.task.noise,
-            augmentation=self.task.augmentation,
-            progress=progress and len(faces) > FEW,
-        )
+        pipelines = [
+            open_pipeline(
+                one,
+                min(training.batch_size, *map(len, self.sets.values()), len(one)),
+                memory=memory * len(one) / len(faces),
+                side=self.task.side,
+                mirror=training.mirror,
+                seed=training.seed * len(self.sets) + number,
+                labels=self.task.labels,
+                noise=self.task.noise,
+                augmentation=self.task.augmentation,
+                progress=progress and len(one) > FEW,
+            )
+            for number, one in enumerate(self.sets.values())
+        ]
+        self.pipeline: Pipeline | Abreast = pipelines[0]
+        if self.task.roles:
+            self.pipeline = Abreast(pipelines, self.task.epoch_steps)
         self.data_hash = faces.sha256
         self.validation = None
         if validation is not None:
@@ -151,9 +158,42 @@ class Run:
         self.preview = None
         if (count := min(training.preview_faces, len(faces))) and self.task.measures:
             chosen = np.linspace(0, len(faces) - 1, count).astype(int)
-            shown = self.pipeline.source.read(chosen)
-            self.preview = Preview(*shrunk(*shown, self.task.side))
+            self.preview = Preview(*shrunk(*faces.read(chosen), self.task.side))
         self.board = Board(self.folder.path / "tensorboard")
+
+    def _opened(
+        self, data: Folders | Mapping[str, FaceSet], limit: int | None
+    ) -> tuple[FaceSet, dict[str, FaceSet]]:
+        """All faces, and those of every role; the role of a family that has none is empty."""
+        roles = self.task.roles
+        if not isinstance(data, Mapping):
+            if roles:
+                raise TrainingError(
+                    f"{self.config.model} trains on several sets of faces: name "
+                    f"{' and '.join(f'--{role}' for role in roles)}"
+                )
+            faces = FaceSet.open(data, limit)
+            return faces, {"": faces}
+        if sorted(data) != sorted(roles):
+            raise TrainingError(
+                f"{self.config.model} does not train on the sets {', '.join(sorted(data))}"
+            )
+        faces = FaceSet.joined(
+            [data[role].chosen(range(len(data[role]))[:limit]) for role in roles]
+        )
+        rows = [np.flatnonzero(faces.places == place) for place in range(len(roles))]
+        for role, found in zip(roles, rows, strict=True):
+            if not len(found):
+                raise DataError(
+                    f"{data[role].folders[0]}: all photos of the {role} are in another set, too"
+                )
+        return faces, {r: faces.chosen(found) for r, found in zip(roles, rows, strict=True)}
+
+    def _examples(self, role: str, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """See :data:`facehal.models.task.Examples`."""
+        faces = self.sets[role]
+        rows = np.linspace(0, len(faces) - 1, count).astype(int)
+        return shrunk(*faces.read(rows), self.task.side)
 
     def _validation(self, folder: str | Path, faces: FaceSet) -> Validation:
         if self.task.measures is None:
@@ -165,6 +205,7 @@ class Run:
         keras.utils.set_random_seed(self.config.training.seed + self.stage)
         with self.devices.scope():
             system = self.task.build(self.stage, previous, self.stage_steps)
+            self.task.begin(system.model, self._examples)
             self.trainer = Trainer(system, parallel=self.devices.parallel)
         model = system.model
         self.averaged = type(model).from_config(model.get_config())

@@ -376,3 +376,27 @@ def test_a_large_manifest_takes_little_memory(sample_data, tmp_path):
     count, subjects, drawn, megabytes = found.split()
     assert (count, subjects, drawn) == ("60000", "60000", "True")
     assert float(megabytes) < 110, megabytes
+
+
+def test_one_persons_faces(prepared):
+    faces = FaceSet.open(prepared)
+    some = faces.of_subject("None")
+    assert some.frame["subject"].tolist() == ["None"] * 3 and some.subjects == ["None"]
+    assert some.frame.index.tolist() == [0, 1, 2] and some.labels.tolist() == [0, 0, 0]
+    ours, theirs = some.read([0, 2]), faces.read([3, 5])
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    assert some.sha256 != faces.sha256
+    with pytest.raises(DataError, match="no face of 'Nobody'; write the name as in the manifest"):
+        faces.of_subject("Nobody")
+
+
+def test_two_people_of_a_folder_joined(prepared):
+    """Told apart by their place; a photo of both sets stays where it comes first."""
+    faces = FaceSet.open(prepared)
+    people = [faces.of_subject(name) for name in ("None", "NA")]
+    both = FaceSet.joined(people)
+    assert both.folders == (prepared, prepared) and both.places.tolist() == [0, 0, 0, 1, 1, 1]
+    assert both.subjects == ["1/None", "2/NA"]
+    assert len(FaceSet.joined([people[0], faces])) == 6
+    apart = both.chosen(np.flatnonzero(both.places == 1))
+    assert all(map(np.array_equal, apart.read([1]), faces.read([1])))

@@ -10,7 +10,7 @@ import pytest
 
 from facehal.data.augmentation import NUMBERS, changed
 from facehal.data.faceset import FaceSet
-from facehal.data.pipeline import Loaded, Pipeline, open_pipeline, prefetched
+from facehal.data.pipeline import Abreast, Loaded, Pipeline, open_pipeline, prefetched
 from facehal.errors import ConfigError, DataError
 from facehal.images import write_png
 
@@ -353,3 +353,27 @@ def test_many_threads_see_the_same_batches(loaded):
     with ThreadPoolExecutor(8) as pool:
         for step, batch in zip(steps, pool.map(pipeline.batch, steps), strict=True):
             assert same(batch, expected[step])
+
+
+def test_sets_abreast(arrays):
+    """Every batch has as many faces of each; the smaller set begins anew when it is through."""
+    faces, masks = arrays
+    sets = [Loaded(faces[rows], masks[rows]) for rows in (slice(0, 15), slice(15, 22))]
+    pipelines = [Pipeline(one, 3, seed=seed) for seed, one in enumerate(sets)]
+    both = Abreast(pipelines)
+    assert (both.batch_size, both.steps_per_epoch) == (3, 5)
+    assert Abreast(pipelines, steps=40).steps_per_epoch == 40
+    seen: list[list[int]] = [[], []]
+    for step in range(10):
+        batch = both.batch(step)
+        assert equal(batch, both.batch(step)) and batch["masks"].shape == (6, S, S)
+        for found, rows, one in zip(seen, (slice(3), slice(3, 6)), pipelines, strict=True):
+            part = {name: values[rows] for name, values in batch.items()}
+            assert equal(part, one.batch(step))
+            found += numbers(part)
+    assert set(seen[0]) == set(range(15)) and set(seen[1]) == set(range(15, 22))
+    assert all(len(set(seen[1][start : start + 6])) == 6 for start in range(0, 30, 6))
+    with pytest.raises(ConfigError, match=r"batches of \[2, 3\] faces"):
+        Abreast([pipelines[0], Pipeline(sets[1], 2)])
+    with pytest.raises(ConfigError, match=r"batches of \[\] faces"):
+        Abreast([])
