@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facehal.cli.app import app, import_keras, names
+from facehal.cli.app import METRICS_HELP, app, import_keras, names
 from facehal.errors import FacehalError
 
 if TYPE_CHECKING:
@@ -293,6 +293,57 @@ def ablations(
             f"{len(problems)} failed ({', '.join(problems)}); {path} says why. The next call tries "
             "them again"
         )
+
+
+@app.command("compare")
+def compare(
+    data: Annotated[
+        list[Path], typer.Option(help="Prepared training faces; several times for several folders.")
+    ],
+    test: Annotated[Path, typer.Option(help="Prepared faces of other people, to measure on.")],
+    out: Annotated[Path, typer.Option(help="Folder for the runs, the table and the pictures.")],
+    system: Annotated[
+        list[str] | None,
+        typer.Argument(help="Systems to train, as EdgeConnect or cascaded; default: all."),
+    ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(
+            help="Prepared faces with George_W_Bush and Colin_Powell, for DeepFake; else --test."
+        ),
+    ] = None,
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Of training for each system, of all calls together.")
+    ] = 60.0,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on the first faces.")] = None,
+    test_limit: Annotated[int | None, typer.Option(min=2, help="Measure on the first.")] = None,
+    metrics: Annotated[str | None, typer.Option(help=METRICS_HELP)] = None,
+) -> None:
+    """Table 1 whole: trains the paper's systems alike, measures all: OUT/table1.md and pictures.
+
+    What is trained already is kept, and a system that was stopped goes on where it was. One that
+    fails is left out, and the others have their turn; the exit status is then 1.
+    """
+    import_keras()
+    from facehal.evaluation.comparison import compare as run
+
+    problems = run(
+        data,
+        test,
+        out,
+        system or (),
+        people=people,
+        minutes=minutes,
+        limit=limit,
+        test_limit=test_limit,
+        metrics=names(metrics),
+    )
+    path = out / "table1.md"
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'figure5.png'}; {out / 'portraits.png'}")
+    if problems:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+        raise FacehalError(f"{len(problems)} failed ({reasons}). The next call tries them again")
 
 
 @app.command("train-one", hidden=True)

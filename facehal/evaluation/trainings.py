@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facehal.config import Experiment, flat
+from facehal.data.faceset import FaceSet
 from facehal.errors import FacehalError, TrainingError, typed_line
 from facehal.files import write_text
 from facehal.models.base import load_config
@@ -98,7 +99,8 @@ def train_apart(out: Path, name: str, source: dict[str, Any], max_minutes: float
     Args:
         out: the folder, with the configuration in ``NAME.yaml``.
         name: of the run, which goes on if it was begun.
-        source: ``data``, a folder of prepared faces or several, and ``limit``.
+        source: ``data``, a folder of prepared faces, several, or for every role of the family a
+            folder and a person of it; and ``limit``.
         max_minutes: of training, in this call.
     """
     (out / f"{name}.json").unlink(missing_ok=True)
@@ -127,7 +129,7 @@ def train_here(job: str) -> None:
     try:
         run = Run(
             load_config(out / f"{name}.yaml"),
-            source["data"],
+            _faces(source["data"]),
             out / name,
             resume=(out / name / "config.yaml").exists(),
             limit=source["limit"],
@@ -153,6 +155,13 @@ def train_here(job: str) -> None:
         minutes=_seconds(run) / 60,
         **source,
     )
+
+
+def _faces(data: Any) -> Any:
+    """What a run takes as its faces."""
+    if not isinstance(data, dict):
+        return data
+    return {role: FaceSet.open(folder).of_subject(name) for role, (folder, name) in data.items()}
 
 
 def _seconds(run: Run) -> float:
