@@ -108,7 +108,7 @@ REFUSED = {
     "known are augmentation, batch_size": {"training": {"rate": 1}},
     "size is one of paper, standard": {"size": "huge"},
     "size is one of .* not \\['tiny'\\]": {"size": ["tiny"]},
-    "model is one of cascaded, progan, not 'gan'": {"model": "gan"},
+    "model is one of cascaded, progan, .*not 'gan'": {"model": "gan"},
     "model is one of .* not \\[\\]": {"model": []},
     "end_to_end is for the blocks of a cascade; progan has one": {
         "model": "progan",
