@@ -141,7 +141,7 @@ def test_what_is_no_checkpoint(checkpoint, tmp_path):
         with pytest.raises(WeightsError, match="no checkpoint of TensorFlow"):
             convert(name)
     (tmp_path / "snap.index").write_bytes(b"nothing of the kind")
-    with pytest.raises(WeightsError, match="snap: cannot be read"):
+    with pytest.raises(WeightsError, match=r"snap\.index: cannot be read as a checkpoint"):
         convert(tmp_path / "snap.index")
 
 
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_cut_off(checkpoint, tmp_path):
         with open(f"{checkpoint}{suffix}", "rb") as file:
             whole = file.read()
         (tmp_path / f"snap{suffix}").write_bytes(whole if suffix == ".index" else whole[:3000])
-    with pytest.raises(WeightsError, match=r"snap: inpaint_net/\S+ cannot be read"):
+    with pytest.raises(WeightsError, match="snap: cannot be read as a checkpoint"):
         convert(tmp_path / "snap", resolution=16)
 
 
@@ -160,9 +160,9 @@ def test_a_checkpoint_that_is_cut_off(checkpoint, tmp_path):
         # Version 2 of the same authors: gated convolutions, 48 channels, halved by their gate.
         ({"inpaint_net/conv2_downsample/kernel": (3, 3, WIDTH // 2, 8)}, "conv2_downsample.*shape"),
         ({"inpaint_net/conv1/kernel": (5, 5, 3, WIDTH)}, r"conv1/kernel has shape \(5, 5, 3, 4\)"),
-        ({"inpaint_net/conv1/kernel": None}, "holds no inpaint_net/conv1/kernel"),
+        ({"inpaint_net/conv1/kernel": None}, "holds no inpaint_net/conv1/kernel; it is not a file"),
         ({"inpaint_net/pmconv9/bias": None}, "holds no inpaint_net/pmconv9/bias"),
-        ({"inpaint_net/allconv17/bias": np.nan}, "allconv17/bias holds values that are not finite"),
+        ({"inpaint_net/allconv17/bias": np.nan}, "allconv17.bias holds values that are not finite"),
     ],
 )
 def test_a_checkpoint_of_something_else(change, message, tmp_path):
