@@ -9,11 +9,12 @@ from facehal.errors import FacehalError
 BACKEND = "pip install 'facehal[tensorflow]', or 'facehal[jax]' and set KERAS_BACKEND=jax"
 """What brings Keras something to compute with."""
 
-_EXTRAS = {"onnxruntime": "onnx"}  # the others stand in `export`, which has this one, too
+# The others stand in `export`, which has ONNX Runtime, too.
+_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow"}
 
 
 def require(package: str, purpose: str) -> Any:
-    """Imports a package of the extras ``onnx`` and ``export``.
+    """Imports a package of the extras ``onnx``, ``export`` and ``tensorflow``.
 
     ONNX Runtime would report its use to its makers; that is off unless the user's environment says
     otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).
