@@ -133,6 +133,30 @@ def augment(
     )
 
 
+@app.command()
+def published(
+    family: Annotated[str, typer.Argument(help="deepfillv1, edgeconnect, genface, deepfake, ….")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Its authors' files; with a wrong number of them a message names all."),
+    ],
+    out: Annotated[Path, typer.Option(help="The model, a .keras file.")],
+    resolution: Annotated[
+        int | None,
+        typer.Option(min=8, help="Of the pictures, where the networks fit any; 128 for Table 1."),
+    ] = None,
+) -> None:
+    """A system's published weights as a model: for `hallucinate`, `export` and the paper's rows.
+
+    The files lie with their authors, who say what they may be used for; docs/fidelity.md has more.
+    """
+    import_keras()
+    from facehal.models.base import from_published
+    from facehal.models.saving import save_model
+
+    print(save_model(from_published(family, files, resolution), out))
+
+
 @app.command("export")
 def export_model(
     model: Annotated[str, typer.Argument(help="A .keras file or a shipped model.")] = "compact",

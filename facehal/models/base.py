@@ -2,7 +2,7 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,21 @@ class PictureModel(keras.Model):
 
 
 @dataclass(frozen=True)
+class Published:
+    """How the files of a system's authors become a model.
+
+    Attributes:
+        files: what they are called, in the order in which :attr:`convert` takes their paths.
+        convert: paths → the model; a keyword ``resolution`` where :attr:`any_size`.
+        any_size: its networks fit pictures of any size.
+    """
+
+    files: tuple[str, ...]
+    convert: Callable[..., PictureModel]
+    any_size: bool = False
+
+
+@dataclass(frozen=True)
 class Family:
     """One entry of the registry.
 
@@ -88,11 +103,13 @@ class Family:
         name: as in ``model:`` of an experiment file and ``facehal train NAME``.
         config: its configuration; its defaults are the published ones.
         task: configuration → what trains it.
+        published: its authors' files; None where there are none.
     """
 
     name: str
     config: type[Experiment]
     task: Callable[[Any], Task]
+    published: Published | None = None
 
 
 FOLDERS = ("cascade", "deepfake", "deepfillv1")
@@ -149,6 +166,35 @@ def read_model(name: str | Path) -> PictureModel:
     if not isinstance(model, PictureModel):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
     return model
+
+
+def from_published(
+    family: str, files: Sequence[str | Path], resolution: int | None = None
+) -> PictureModel:
+    """A model of the files that a system's authors have released.
+
+    Args:
+        family: its name.
+        files: their paths, in the order that the message about a wrong number of them says.
+        resolution: of the pictures, where the networks fit any; by default the published one.
+
+    Raises:
+        FacehalError: an unknown family or one without files, too few or too many of them, one that
+            cannot be read or is of another network, or a size that the networks do not fit.
+    """
+    known = {name: one.published for name, one in families().items() if one.published}
+    if family not in known:
+        raise FacehalError(f"no published files are known of {family}; of {', '.join(known)} are")
+    published = known[family]
+    if len(files) != len(published.files):
+        wanted = " ".join(published.files)
+        raise FacehalError(f"{family} is made of {len(published.files)} files: {wanted}")
+    options = {}
+    if resolution is not None:
+        if not published.any_size:
+            raise FacehalError(f"{family} makes pictures of one size alone: leave --resolution out")
+        options["resolution"] = resolution
+    return published.convert(*files, **options)
 
 
 def task_of(config: Experiment) -> Task:
