@@ -24,7 +24,7 @@ FLOORS = (
     ("web", "doctor", "cli"),
 )
 # A family knows these and nothing else of the package.
-FAMILY_MAY = ("config", "errors", "optional", "backend", "layers", "losses", "features")
+FAMILY_MAY = ("config", "errors", "optional", "backend", "weights", "layers", "losses", "features")
 FAMILY_MAY_MODELS = ("facehal.models.base", "facehal.models.task")
 
 
