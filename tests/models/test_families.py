@@ -40,6 +40,17 @@ _CASCADE = {
 TINY = {
     "cascaded": _CASCADE,
     "progan": {**_CASCADE, "training": {"epochs_per_stage": 1}},
+    "edgeconnect": {
+        "network": {
+            "resolution": 32,
+            "width": 4,
+            "blocks": 1,
+            "discriminator_width": 4,
+            "sigma": 1.0,
+        },
+        "loss": {"content": 0, "style": 0},
+        "training": {"edge_epochs": 1, "picture_epochs": 1},
+    },
 }
 STEPS = 4  # an epoch: 24 faces in batches of 6
 
