@@ -1,4 +1,4 @@
-"""Batch normalisation that trains as fast as TensorFlow can."""
+"""Batch normalisation that trains as fast as TensorFlow can, and instance normalisation."""
 
 from typing import Any
 
@@ -46,3 +46,36 @@ class BatchNormalization(layers.BatchNormalization):
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1.0 - self.momentum))
         return ops.cast(outputs, self.compute_dtype)
+
+
+@keras.saving.register_keras_serializable("facehal")
+class InstanceNormalization(layers.Layer):
+    """Every channel of every picture to mean 0 and variance 1 (Ulyanov et al. 2016).
+
+    Without scale and offset, as PyTorch's ``InstanceNorm2d`` by default, whose epsilon it has.
+    Equal to ``GroupNormalization(-1, epsilon=1e-5, center=False, scale=False)`` of Keras, which
+    takes a detour over five axes.
+
+    Args:
+        epsilon: added to the variance.
+
+    Input and output: (n, h, w, channels).
+    """
+
+    def __init__(self, epsilon: float = 1e-5, **options: Any):
+        super().__init__(**options)
+        self.epsilon = epsilon
+
+    def call(self, inputs: Tensor) -> Tensor:
+        """Statistics are taken in float32."""
+        x = ops.cast(inputs, "float32")
+        mean, variance = ops.moments(x, axes=(1, 2), keepdims=True)
+        return ops.cast((x - mean) * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """As the input's."""
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        """The layer's options and epsilon."""
+        return {**super().get_config(), "epsilon": self.epsilon}

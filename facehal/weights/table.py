@@ -9,6 +9,7 @@ from facehal.weights.converters import (
     lpips,
     pieapp,
     resnet50,
+    vgg19,
     vgg_face,
 )
 
@@ -76,6 +77,18 @@ ENTRIES: dict[str, Entry] = {
             stored="lpips.npz",
             converter=lpips.convert,
             fingerprint="63a618cbed52aa346b92d6fc135017e45b871495a4cddeaeab4b2c13d5db7aa8",
+        ),
+        Entry(
+            name="vgg19",
+            what="VGG-19 trunk, ImageNet (torchvision): the features of EdgeConnect's losses",
+            licence="BSD-3-Clause",
+            publisher="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+            url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+            file="vgg19-dcbb9e9d.pth",
+            size=574_673_361,
+            sha256="dcbb9e9d",
+            stored="vgg19.npz",
+            converter=vgg19.convert,
         ),
         Entry(
             name="vgg_face",

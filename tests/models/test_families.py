@@ -50,6 +50,17 @@ TINY = {
         "network": {"resolution": 32, "width": 4, "critic_width": 4},
         "training": {"critic_steps": 2},
     },
+    "edgeconnect": {
+        "network": {
+            "resolution": 32,
+            "width": 4,
+            "blocks": 1,
+            "discriminator_width": 4,
+            "sigma": 1.0,
+        },
+        "loss": {"content": 0, "style": 0},
+        "training": {"edge_epochs": 1, "picture_epochs": 1},
+    },
 }
 STEPS = 4  # an epoch: 24 faces in batches of 6
 

@@ -149,8 +149,12 @@ def _read_torch_legacy(file: Path) -> Any:
     return state
 
 
-def read_torch(file: Path) -> Arrays:
+def read_torch(file: Path, inside: str = "state_dict") -> Arrays:
     """A PyTorch state dict (.pth of either form) as arrays, without PyTorch and without trust.
+
+    Args:
+        file: of a state dict, or of a dictionary that holds one among other things.
+        inside: its key there.
 
     Raises:
         WeightsError: cut off, not a state dict, or it asks for anything but tensors.
@@ -158,8 +162,8 @@ def read_torch(file: Path) -> Arrays:
     try:
         reader = _read_torch_zip if zipfile.is_zipfile(file) else _read_torch_legacy
         state = reader(file)
-        if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-            state = state["state_dict"]
+        if isinstance(state, dict) and isinstance(state.get(inside), dict):
+            state = state[inside]
         if not isinstance(state, dict):
             raise pickle.UnpicklingError("it is not a state dict")
         return {str(k): v.array() for k, v in state.items() if isinstance(v, _Tensor)}

@@ -7,10 +7,11 @@ from keras import ops
 
 from facehal.backend import value_and_gradients
 from facehal.errors import WeightsError
+from facehal.layers.translation import translated
 from facehal.models.base import detached
 from facehal.models.cascade.config import LossConfig
 from facehal.models.cascade.discriminator import Discriminator
-from facehal.models.cascade.objective import Objective, translated
+from facehal.models.cascade.objective import Objective
 
 random = np.random.default_rng(0)
 TARGET = random.random((2, 32, 32, 3), np.float32)
