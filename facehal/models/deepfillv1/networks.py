@@ -120,9 +120,9 @@ def critic(side: int, width: int, factors: tuple[int, ...], name: str) -> keras.
     inputs = keras.Input((side, side, 3), name="picture")
     x = inputs
     for number, factor in enumerate(factors, start=1):
-        name_here = f"conv{number}"
-        x = layers.Conv2D(factor * width, 5, strides=2, padding="same", name=name_here)(x)
-        x = layers.LeakyReLU(negative_slope=0.2, name=f"{name_here}_act")(x)
+        layer = f"conv{number}"
+        x = layers.Conv2D(factor * width, 5, strides=2, padding="same", name=layer)(x)
+        x = layers.LeakyReLU(negative_slope=0.2, name=f"{layer}_act")(x)
     x = layers.Flatten(name="flat")(x)
     outputs = layers.Dense(1, dtype="float32", name="score")(x)
     return keras.Model(inputs, outputs, name=name)

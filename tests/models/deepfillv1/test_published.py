@@ -7,8 +7,8 @@ the same numbers.
 import numpy as np
 import pytest
 
-from facehal.errors import WeightsError
-from facehal.models.base import read_model
+from facehal.errors import FacehalError, WeightsError
+from facehal.models.base import from_published, read_model
 from facehal.models.deepfillv1 import convert
 from facehal.models.saving import save_model
 
@@ -132,7 +132,10 @@ def test_any_name_of_a_checkpoint(checkpoint, tmp_path):
     for name in (folder, f"{checkpoint}.index", f"{checkpoint}.data-00000-of-00001"):
         model = convert(name, resolution=16)
         np.testing.assert_array_equal(model.coarse.get_layer("conv1").get_weights()[0], first)
-    assert convert(checkpoint).resolutions == (256,)
+    assert from_published("deepfillv1", [checkpoint]).resolutions == (256,)
+    assert from_published("deepfillv1", [checkpoint], 128).resolutions == (128,)
+    with pytest.raises(FacehalError, match="resolution is a multiple of 8 from 16, not 100"):
+        from_published("deepfillv1", [checkpoint], 100)
 
 
 def test_what_is_no_checkpoint(checkpoint, tmp_path):
