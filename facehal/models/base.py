@@ -95,7 +95,7 @@ class Family:
     task: Callable[[Any], Task]
 
 
-FOLDERS = ("cascade", "deepfake")
+FOLDERS = ("cascade", "deepfake", "genface")
 """The folders of :mod:`facehal.models` that hold families: a new one is added here."""
 
 DEFAULT = "cascaded"
