@@ -23,7 +23,7 @@ def FaceParser(
     pictures are stretched to [-1, 1], as the authors' test program does.
 
     Args:
-        weights: the authors' ``Model_parsing.caffemodel``; None leaves them random (tests).
+        weights: the authors' ``Model_parsing.caffemodel``; None leaves them zero (tests).
         side: of the pictures in pixels, a multiple of 32.
         base: channels of the first stage (fewer in tests).
         name: of the model.
@@ -33,7 +33,6 @@ def FaceParser(
     """
     shapes = published.parser_shapes(base)
     arrays = published.convert_parser(Path(weights), shapes) if weights is not None else {}
-    start = "glorot_uniform" if weights is None else "zeros"  # drawing what is overwritten is slow
 
     def convolution(name: str, relu: bool = True) -> layers.Layer:
         return layers.Conv2D(
@@ -41,7 +40,7 @@ def FaceParser(
             3,
             padding="same",
             activation="relu" if relu else None,
-            kernel_initializer=start,
+            kernel_initializer="zeros",  # drawing what is overwritten is slow
             dtype="float32",
             name=name,
         )

@@ -8,7 +8,8 @@ import math
 from typing import Any
 
 import keras
-from keras import layers
+import numpy as np
+from keras import layers, ops
 
 from facehal.layers.convolution import activation
 from facehal.layers.unpooling import MaxPoolWithPlaces, MaxUnpool
@@ -24,9 +25,28 @@ ENCODER = (2, 2, 2, 4)
 DECODER = {3: (2, 2, 2, 4), 2: (2, 2), 1: (2, 1), 0: (1, 1)}
 
 
-def msra() -> keras.initializers.Initializer:
+@keras.saving.register_keras_serializable("facehal")
+class Normal(keras.initializers.RandomNormal):
+    """The normal distribution, drawn by NumPy: JAX would compile the drawing for every shape."""
+
+    def deviation(self, shape: tuple[int, ...]) -> float:
+        """The standard deviation for an array of this shape."""
+        return float(self.stddev)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """Values of ``shape``."""
+        values = np.random.default_rng(self.seed).standard_normal(shape, np.float32)
+        values *= np.float32(self.deviation(shape))
+        return ops.convert_to_tensor(values, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable("facehal")
+class Msra(Normal):
     """He's initialisation by the mean of inputs and outputs, Caffe's ``variance_norm: AVERAGE``."""
-    return keras.initializers.VarianceScaling(2.0, "fan_avg", "untruncated_normal")
+
+    def deviation(self, shape: tuple[int, ...]) -> float:
+        """For a kernel (h, w, in, out) or a matrix (in, out)."""
+        return math.sqrt(2.0 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1]) / 2.0))
 
 
 @keras.saving.register_keras_serializable("facehal")
@@ -55,12 +75,12 @@ class Completion(keras.Model):
                 3,
                 padding="same",
                 activation="relu",
-                kernel_initializer=msra(),
+                kernel_initializer=Msra(),
                 name=name,
             )
 
         def dense(units: int, name: str) -> layers.Layer:
-            return layers.Dense(units, activation="relu", kernel_initializer=msra(), name=name)
+            return layers.Dense(units, activation="relu", kernel_initializer=Msra(), name=name)
 
         inputs = keras.Input((resolution, resolution, 3), name="picture")
         x = inputs
@@ -82,7 +102,7 @@ class Completion(keras.Model):
             3,
             3,
             padding="same",
-            kernel_initializer=keras.initializers.RandomNormal(stddev=0.001),
+            kernel_initializer=Normal(stddev=0.001),
             dtype="float32",
             name="reconstruction",
         )(x)
@@ -130,7 +150,7 @@ class Discriminator(keras.Model):
                 kernel,
                 strides=stride,
                 padding="same",
-                kernel_initializer=keras.initializers.RandomNormal(stddev=0.02),
+                kernel_initializer=Normal(stddev=0.02),
                 name=name,
             )
 
@@ -143,8 +163,10 @@ class Discriminator(keras.Model):
                 x = activation(f"relu{name}")(x)
         # A 4×4 convolution without padding over the 4×4 map.
         x = layers.Flatten(name="flat")(x)
-        normal = keras.initializers.RandomNormal(stddev=0.02)
-        logit = layers.Dense(1, kernel_initializer=normal, dtype="float32", name="conv5")(x)
+        last = layers.Dense(
+            1, kernel_initializer=Normal(stddev=0.02), dtype="float32", name="conv5"
+        )
+        logit = last(x)
         outputs = logit[:, 0]
 
         super().__init__(inputs=inputs, outputs=outputs, **options)

@@ -58,7 +58,7 @@ class Reconstruction(System):
             ours, training.generator_rate, training.generator_beta1, name="completion"
         )
         self.update = Update(optimizer, ours)
-        names = (f"{self.size}/pixel",)
+        names = (f"{self.size}/pixel", f"{self.size}/generator")
         super().__init__(
             model=model,
             networks=[model],
@@ -82,7 +82,7 @@ class Reconstruction(System):
         """The mean absolute difference, of the face, too."""
         targets, painted, _ = self.pictures(batch)
         loss = l1(targets, painted)
-        return loss, {f"{self.size}/pixel": loss}
+        return loss, {f"{self.size}/pixel": loss, f"{self.size}/generator": loss}
 
 
 class Adversarial(Reconstruction):

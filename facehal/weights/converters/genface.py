@@ -22,8 +22,8 @@ PARSER_CONVOLUTIONS = (2, 2, 4, 4, 4)
 CLASSES = 11
 """What the parser tells apart."""
 
-# Their names of layers that the authors replaced.
-_THEIRS = {
+# What the authors call these layers of the completion network, which replaced others.
+_REPLACED = {
     "conv1_1": "conv1_1_new",
     "conv_decode1_1": "conv_decode1_1_new",
     "reconstruction": "reconstruction_new",
@@ -103,6 +103,7 @@ def convert(file: Path, shapes: Shapes = SHAPES) -> Arrays:
     if is_npz(file):
         return read_npz(file, shapes)
     blobs = read_caffemodel(file)
+    blobs |= {ours: blobs.get(theirs, []) for ours, theirs in _REPLACED.items()}
     # The map between the fully connected layers and the convolutions.
     channels = shapes["conv3_1.bias"][0]
     side = round((shapes["defc3.bias"][0] // channels) ** 0.5)
@@ -140,8 +141,8 @@ def convert_parser(file: Path, shapes: Shapes = PARSER_SHAPES) -> Arrays:
 
 def _upright(blobs: Blobs, name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
     """Kernel or bias of a convolution; Caffe's kernels are (out, in, column, row) of ours."""
-    blob: np.ndarray = _blob(blobs, name, shape[::-1], file)
-    return blob.transpose()
+    upright: np.ndarray = _blob(blobs, name, shape[::-1], file).transpose()
+    return upright
 
 
 def _blob(blobs: Blobs, name: str, shape: tuple[int, ...], file: Path) -> np.ndarray:
@@ -151,17 +152,16 @@ def _blob(blobs: Blobs, name: str, shape: tuple[int, ...], file: Path) -> np.nda
         WeightsError: it is missing or has another shape.
     """
     layer, part = name.split(".")
-    theirs = _THEIRS.get(layer, layer)
     index = ("kernel", "bias").index(part)
-    found = blobs.get(theirs, [])
+    found = blobs.get(layer, [])
     if index >= len(found):
-        raise WeightsError(f"{file}: holds no {part} of {theirs}; it is not a file of this network")
+        raise WeightsError(f"{file}: holds no {part} of {layer}; it is not a file of this network")
     blob: np.ndarray = found[index]
     # Of before 2014: (1, 1, out, in) for (out, in), (1, 1, 1, out) for (out,).
     if blob.shape == (1,) * (4 - len(shape)) + shape:
         blob = blob.reshape(shape)
     if blob.shape != shape:
         raise WeightsError(
-            f"{file}: {part} of {theirs} has shape {blob.shape} where this network has {shape}"
+            f"{file}: {part} of {layer} has shape {blob.shape} where this network has {shape}"
         )
     return blob
