@@ -61,6 +61,10 @@ TINY = {
         "loss": {"content": 0, "style": 0},
         "training": {"edge_epochs": 1, "picture_epochs": 1},
     },
+    "genface": {
+        "network": {"resolution": 32, "base": 4, "features": 32, "discriminator_base": 2},
+        "training": {"reconstruction_epochs": 1, "generator_rate": 2.0e-3},
+    },
 }
 STEPS = 4  # an epoch: 24 faces in batches of 6
 
