@@ -104,10 +104,15 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 def faces(model: PictureModel, count: int = 5) -> dict[str, np.ndarray]:
-    """Coarse pictures of which a square is known; of the last one nothing, before it all."""
+    """Coarse pictures of which a square is known; of the last one nothing, before it all.
+
+    With a little noise: at edges between even colours a detector of edges finds ties, which the
+    last bit decides.
+    """
     random, side = np.random.default_rng(0), model.resolutions[-1]
     coarse = random.random((count, 8, 8, 3), np.float32)
-    pictures = coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
+    pictures = 0.9 * coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
+    pictures += 0.1 * random.random(pictures.shape, np.float32)
     masks = np.zeros((count, side, side, 1), np.float32)
     masks[:, side // 4 : -side // 4, side // 4 : -side // 4] = 1
     masks[-2], masks[-1] = 1, 0
