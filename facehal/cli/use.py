@@ -145,6 +145,10 @@ def published(
         int | None,
         typer.Option(min=8, help="Of the pictures, where the networks fit any; 128 for Table 1."),
     ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE: what a family leaves open; of genface blending=poisson."),
+    ] = None,
 ) -> None:
     """A system's published weights as a model: for `hallucinate`, `export` and the paper's rows.
 
@@ -154,7 +158,8 @@ def published(
     from facehal.models.base import from_published
     from facehal.models.saving import save_model
 
-    print(save_model(from_published(family, files, resolution), out))
+    chosen = {name: value for name, _, value in (one.partition("=") for one in choose or [])}
+    print(save_model(from_published(family, files, resolution, chosen), out))
 
 
 @app.command("export")

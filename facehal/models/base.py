@@ -2,8 +2,8 @@
 
 import contextlib
 import importlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,13 @@ class Published:
         files: what they are called, in the order in which :attr:`convert` takes their paths.
         convert: paths → the model; a keyword ``resolution`` where :attr:`any_size`.
         any_size: its networks fit pictures of any size.
+        choices: other keywords of :attr:`convert` that a user may give, and their values.
     """
 
     files: tuple[str, ...]
     convert: Callable[..., PictureModel]
     any_size: bool = False
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,10 @@ def read_model(name: str | Path) -> PictureModel:
 
 
 def from_published(
-    family: str, files: Sequence[str | Path], resolution: int | None = None
+    family: str,
+    files: Sequence[str | Path],
+    resolution: int | None = None,
+    choices: Mapping[str, str] | None = None,
 ) -> PictureModel:
     """A model of the files that a system's authors have released.
 
@@ -177,10 +182,12 @@ def from_published(
         family: its name.
         files: their paths, in the order that the message about a wrong number of them says.
         resolution: of the pictures, where the networks fit any; by default the published one.
+        choices: what else the family lets one choose (:attr:`Published.choices`).
 
     Raises:
         FacehalError: an unknown family or one without files, too few or too many of them, one that
-            cannot be read or is of another network, or a size that the networks do not fit.
+            cannot be read or is of another network, a size that the networks do not fit, or a
+            choice that there is not.
     """
     known = {name: one.published for name, one in families().items() if one.published}
     if family not in known:
@@ -189,7 +196,13 @@ def from_published(
     if len(files) != len(published.files):
         wanted = " ".join(published.files)
         raise FacehalError(f"{family} is made of {len(published.files)} files: {wanted}")
-    options = {}
+    options: dict[str, Any] = {}
+    for name, value in (choices or {}).items():
+        if value not in published.choices.get(name, ()):
+            pairs = ((key, one) for key, values in published.choices.items() for one in values)
+            offered = ", ".join(f"{key}={one}" for key, one in pairs) or "nothing"
+            raise FacehalError(f"{family} has no {name}={value} to choose; it has {offered}")
+        options[name] = value
     if resolution is not None:
         if not published.any_size:
             raise FacehalError(f"{family} makes pictures of one size alone: leave --resolution out")

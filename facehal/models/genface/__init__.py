@@ -2,12 +2,17 @@
 
 from facehal.models.base import Family, Published
 from facehal.models.genface.config import GenFaceConfig
-from facehal.models.genface.model import GenFace
+from facehal.models.genface.model import BLENDINGS, GenFace
 from facehal.models.genface.published import convert
 from facehal.models.genface.task import GenFaceTask
 
 FAMILIES = (
-    Family("genface", GenFaceConfig, GenFaceTask, Published(("Model_G.caffemodel",), convert)),
+    Family(
+        "genface",
+        GenFaceConfig,
+        GenFaceTask,
+        Published(("Model_G.caffemodel",), convert, choices={"blending": BLENDINGS}),
+    ),
 )
 
 __all__ = ["FAMILIES", "GenFace", "GenFaceConfig", "convert"]

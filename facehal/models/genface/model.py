@@ -42,7 +42,8 @@ class GenFace(PictureModel):
         seed: int = 0,
         **options: Any,
     ):
-        super().__init__(**options)
+        # Filling and pasting stay in float32; the network has the precision that is set.
+        super().__init__(dtype="float32", **options)
         if blending not in BLENDINGS:
             raise ValueError(f"blending is one of {', '.join(BLENDINGS)}, not {blending!r}")
         self.resolutions = (resolution,)

@@ -1,13 +1,15 @@
 """The authors' Caffe files: written here by hand, in the form that Caffe writes."""
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from facehal.errors import WeightsError
+from facehal.errors import FacehalError, WeightsError
 from facehal.features.face_parser import FaceParser
 from facehal.models.base import read_model
 from facehal.models.genface.published import convert
@@ -171,6 +173,33 @@ def test_the_parser_is_theirs(tmp_path):
         assert kernel[0, 2, 0, -1] == blobs[0][-1, 0, 2, 0]  # theirs: (out, in, column, row)
         np.testing.assert_array_equal(kernel.transpose(3, 2, 1, 0), blobs[0])
         np.testing.assert_array_equal(bias, blobs[1])
+
+
+def test_the_command(tmp_path, monkeypatch):
+    """``facehal published genface Model_G.caffemodel --choose blending=poisson``."""
+    from facehal.cli import app
+    from facehal.models import base, families
+    from facehal.models.genface import published as ours
+
+    def small(file, **options):
+        return convert(file, **options, **SIZE)
+
+    family = families()["genface"]
+    published_files = replace(family.published, convert=small)
+    changed = {"genface": replace(family, published=published_files)}
+    assert family.published.convert is ours.convert
+    monkeypatch.setattr(base, "families", lambda: changed)
+    file = caffemodel(tmp_path / "Model_G.caffemodel", random_layers(SHAPES))
+    run = CliRunner().invoke
+    words = ["published", "genface", str(file), "--out", str(tmp_path / "genface.keras")]
+    for more, blending in (([], "paste"), (["--choose", "blending=poisson"], "poisson")):
+        done = run(app, [*words, *more], catch_exceptions=False)
+        assert done.exit_code == 0
+        assert read_model(tmp_path / "genface.keras").blending == blending
+    with pytest.raises(FacehalError, match="no blending=x to choose; it has blending=paste, "):
+        base.from_published("genface", [file], choices={"blending": "x"})
+    with pytest.raises(FacehalError, match="has no base= to choose"):
+        base.from_published("genface", [file], choices={"base": ""})
 
 
 def test_our_own_form_is_read(tmp_path):
