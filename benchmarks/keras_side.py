@@ -11,7 +11,7 @@ import numpy as np
 
 from facehal.backend import Stepper, resolve_jit
 from facehal.config import Experiment
-from facehal.data.pipeline import Batch, Loaded, Pipeline, prefetched
+from facehal.data.pipeline import Abreast, Batch, Loaded, Pipeline, prefetched
 from facehal.models import Task, from_dict, load_config, task_of
 from facehal.models.cascade import Cascade
 from facehal.training.phases import Trainer
@@ -69,15 +69,20 @@ class Input:
 
     def __init__(self, task: Task):
         training = task.config.training
+        faces = Loaded(*pictures(10 * training.batch_size, task.side))
+        pipelines = [
+            Pipeline(
+                faces,
+                training.batch_size,
+                mirror=training.mirror,
+                seed=seed,
+                noise=task.noise,
+                augmentation=task.augmentation,
+            )
+            for seed in range(max(1, len(task.roles)))
+        ]
         self.task = task
-        self.pipeline = Pipeline(
-            Loaded(*pictures(10 * training.batch_size, task.side)),
-            training.batch_size,
-            mirror=training.mirror,
-            seed=training.seed,
-            noise=task.noise,
-            augmentation=task.augmentation,
-        )
+        self.pipeline = Abreast(pipelines) if task.roles else pipelines[0]
 
     def batch(self, step: int) -> Batch:
         return self.task.prepare(self.pipeline.batch(step), step)
@@ -91,7 +96,9 @@ class Input:
 def trainer(task: Task, stage: int = 0, jit_compile: bool | str = "auto") -> Trainer:
     """What trains a stage of an experiment, as a run makes it, from seed 0."""
     keras.utils.set_random_seed(0)
-    return Trainer(task.build(stage, None, SCHEDULE), jit_compile)
+    system = task.build(stage, None, SCHEDULE)
+    task.begin(system.model, lambda role, count: pictures(count, task.side))
+    return Trainer(system, jit_compile)
 
 
 def first_loss(trained: Trainer, batch: Batch, step: int, jit_compile: bool | str) -> float:
@@ -141,21 +148,17 @@ def shake(cascade: keras.Model, inputs: dict) -> None:
 
 def refuse_without_twin(config: Experiment) -> None:
     """Ends the program where torch_twin.py lacks something that the experiment has."""
-    lacking = []
+    lacking = ""
     if config.model != "cascaded":
-        lacking.append(f"model {config.model}")
-    else:
-        if config.loss.identity and config.loss.identity_network != "dlib_resnet":
-            lacking.append(f"identity_network {config.loss.identity_network}")
-        if config.loss.perceptual and config.loss.lpips_version != "0.0":
-            lacking.append(f"lpips_version {config.loss.lpips_version}")
-    if config.training.precision != "float32":
-        lacking.append(f"precision {config.training.precision}")
+        lacking = f"model {config.model}"
+    elif config.loss.identity and config.loss.identity_network != "dlib_resnet":
+        lacking = f"{config.loss.identity_network} (--without identity)"
+    elif config.loss.perceptual and config.loss.lpips_version != "0.0":
+        lacking = f"LPIPS {config.loss.lpips_version} (--without perceptual)"
+    elif config.training.precision != "float32":
+        lacking = config.training.precision
     if lacking:
-        raise SystemExit(
-            f"the PyTorch twin has no {' and no '.join(lacking)}: leave torch out of --systems, "
-            "or that out with --without"
-        )
+        raise SystemExit(f"the PyTorch twin has no {lacking}: leave torch out of --systems")
 
 
 def export(prefix: str, network: keras.Model) -> dict[str, np.ndarray]:
