@@ -1,5 +1,6 @@
 """What the benchmarks share: one process per system, timed by turns, and a Markdown table."""
 
+import argparse
 import contextlib
 import json
 import os
@@ -14,6 +15,26 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# What an experiment can do without, and the section of its file that says so.
+PARTS = {
+    "perceptual": "loss",
+    "adversarial": "loss",
+    "identity": "loss",
+    "gradient_penalty": "loss",
+    "latent": "network",
+}
+
+
+def experiment_options(parser: argparse.ArgumentParser, default: str = "compact") -> None:
+    """``--experiment`` and what may be changed of it; ``keras_side.experiment`` reads them."""
+    parser.add_argument(
+        "--experiment", default=default, metavar="NAME", help="a shipped experiment or a file"
+    )
+    parser.add_argument("--batch", type=int, help="in place of the experiment's batch size")
+    parser.add_argument(
+        "--without", nargs="+", choices=PARTS, default=[], help="parts of it to leave out"
+    )
 
 
 def cores() -> int:

@@ -1,48 +1,129 @@
-"""The Keras half of the comparison with PyTorch: configuration, inputs, and weights by name."""
+"""The Keras half of the benchmarks: an experiment, invented faces, its steps, weights by name."""
 
 import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
 
+import common
 import keras
 import numpy as np
 
-from facehal.data.pipeline import Loaded, Pipeline, prefetched
-from facehal.models import from_dict, task_of
-from facehal.models.cascade.config import CascadeConfig
+from facehal.backend import Stepper, resolve_jit
+from facehal.config import Experiment
+from facehal.data.pipeline import Abreast, Batch, Loaded, Pipeline, prefetched
+from facehal.models import Task, from_dict, load_config, task_of
+from facehal.models.cascade import Cascade
 from facehal.training.phases import Trainer
 
-
-def configuration(options: argparse.Namespace) -> CascadeConfig:
-    """The named size with the paper's losses; the identity term only if asked for.
-
-    dlib's network stands in for VGG-Face, at 128 pixels alone, as in experiments/compact.yaml.
-    """
-    loss = {"identity": 100.0 if options.identity else 0.0, "identity_network": "dlib_resnet"}
-    loss["identity_from"] = 128
-    if options.no_perceptual:
-        loss["perceptual"] = 0.0
-    return from_dict({"size": options.size, "loss": loss}, source="benchmark")
+SCHEDULE = 1_000_000  # steps: the rates of an experiment with decay are computed, but do not fall
 
 
-def batch(count: int, side: int) -> dict[str, np.ndarray]:
+def experiment(options: argparse.Namespace) -> Experiment:
+    """The experiment that the options of :func:`common.experiment_options` describe."""
+    plain = load_config(options.experiment).to_dict()
+    if options.batch:
+        plain["training"]["batch_size"] = options.batch
+    for part in options.without:
+        plain.setdefault(common.PARTS[part], {})[part] = 0
+    return from_dict(plain, source=options.experiment)
+
+
+def parts(config: Experiment) -> dict[str, float]:
+    """Those of :data:`common.PARTS` that the experiment has, with their weights."""
+    plain = config.to_dict()
+    found = {part: plain.get(section, {}).get(part) for part, section in common.PARTS.items()}
+    if not found["adversarial"]:
+        found["gradient_penalty"] = 0  # of discriminators that are not there
+    return {part: weight for part, weight in found.items() if weight}
+
+
+def described(config: Experiment) -> str:
+    """What is trained, in a line: family, size, batch, and the parts with their weights."""
+    words = [f"{part} {weight:g}" for part, weight in parts(config).items()]
+    head = f"{config.model}, size {config.size}, batch {config.training.batch_size}, "
+    return head + f"{config.training.precision}; {', '.join(words) or 'pixels alone'}"
+
+
+def untrained(config: Experiment) -> Cascade:
+    """The generators of an experiment without its losses, from seed 0."""
+    if config.model != "cascaded":
+        raise SystemExit(f"this benchmark is of cascades; {config.model} is another family")
+    keras.utils.set_random_seed(0)
+    return task_of(config).network(0, None)
+
+
+def pictures(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Smooth random pictures and an ellipse as mask, uint8."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
     faces = coarse.repeat(side // 8, axis=1).repeat(side // 8, axis=2)
     y, x = np.mgrid[:side, :side] / side - 0.5
     mask = ((x / 0.3) ** 2 + (y / 0.4) ** 2 < 1).astype(np.uint8)
-    return {"faces": faces, "masks": np.repeat(mask[None], count, axis=0)}
+    return faces, np.repeat(mask[None], count, axis=0)
 
 
-def trainer(config: CascadeConfig, stage: int = 0, jit_compile: bool | str = "auto") -> Trainer:
+class Input:
+    """Batches of invented faces, the way that a run reads and prepares them: all systems get the
+    same ones, the noise of the latent vectors too."""
+
+    def __init__(self, task: Task):
+        training = task.config.training
+        faces = Loaded(*pictures(10 * training.batch_size, task.side))
+        pipelines = [
+            Pipeline(
+                faces,
+                training.batch_size,
+                mirror=training.mirror,
+                seed=seed,
+                noise=task.noise,
+                augmentation=task.augmentation,
+            )
+            for seed in range(max(1, len(task.roles)))
+        ]
+        self.task = task
+        self.pipeline = Abreast(pipelines) if task.roles else pipelines[0]
+
+    def batch(self, step: int) -> Batch:
+        return self.task.prepare(self.pipeline.batch(step), step)
+
+    def stream(self, count: int) -> Iterator[Batch]:
+        """So many batches, prepared beside the steps on those before."""
+        for _, batch in prefetched(self, 0, count):
+            yield batch
+
+
+def trainer(task: Task, stage: int = 0, jit_compile: bool | str = "auto") -> Trainer:
     """What trains a stage of an experiment, as a run makes it, from seed 0."""
     keras.utils.set_random_seed(0)
-    return Trainer(task_of(config).build(stage, None, 0), jit_compile)
+    system = task.build(stage, None, SCHEDULE)
+    task.begin(system.model, lambda role, count: pictures(count, task.side))
+    return Trainer(system, jit_compile)
 
 
-def steps(trained: Trainer, inputs: dict[str, np.ndarray], size: int, count: int) -> None:
-    """So many steps, the way that a run takes them."""
-    pipeline = Pipeline(Loaded(inputs["faces"], inputs["masks"]), size)
-    trained.fit(batch for _, batch in prefetched(pipeline, 0, count))
+def first_loss(trained: Trainer, batch: Batch, step: int, jit_compile: bool | str) -> float:
+    """What the first phase would lower if it came to this batch at this step."""
+    value = keras.Variable(0.0, trainable=False)
+    loss = trained.system.phases[0].loss
+
+    def measure(key: None, batch: Batch) -> None:
+        value.assign(loss(batch, step)[0])
+
+    stepper = Stepper(measure, [*trained.variables, value], resolve_jit(jit_compile))
+    with stepper.running():
+        stepper(None, batch)
+        return float(stepper.read(value))
+
+
+def save_weights(trained: Trainer, folder: Path) -> None:
+    """All networks of a system, for :func:`load_weights` on any backend."""
+    for index, network in enumerate(trained.system.networks):
+        network.save_weights(folder / f"{index}.weights.h5")
+
+
+def load_weights(trained: Trainer, folder: Path) -> None:
+    for index, network in enumerate(trained.system.networks):
+        network.load_weights(folder / f"{index}.weights.h5")
 
 
 def shake(cascade: keras.Model, inputs: dict) -> None:
@@ -65,6 +146,21 @@ def shake(cascade: keras.Model, inputs: dict) -> None:
         layer.momentum = usual
 
 
+def refuse_without_twin(config: Experiment) -> None:
+    """Ends the program where torch_twin.py lacks something that the experiment has."""
+    lacking = ""
+    if config.model != "cascaded":
+        lacking = f"model {config.model}"
+    elif config.loss.identity and config.loss.identity_network != "dlib_resnet":
+        lacking = f"{config.loss.identity_network} (--without identity)"
+    elif config.loss.perceptual and config.loss.lpips_version != "0.0":
+        lacking = f"LPIPS {config.loss.lpips_version} (--without perceptual)"
+    elif config.training.precision != "float32":
+        lacking = config.training.precision
+    if lacking:
+        raise SystemExit(f"the PyTorch twin has no {lacking}: leave torch out of --systems")
+
+
 def export(prefix: str, network: keras.Model) -> dict[str, np.ndarray]:
     """{prefix.layer.weight: array} of a functional model."""
     arrays = {}
@@ -76,9 +172,9 @@ def export(prefix: str, network: keras.Model) -> dict[str, np.ndarray]:
     return arrays
 
 
-def export_cascade(cascade) -> dict[str, np.ndarray]:
-    """All generators and upscalers."""
-    arrays = {}
+def export_cascade(cascade: Cascade) -> dict[str, np.ndarray]:
+    """All generators and upscalers, and of what shape they are."""
+    arrays = {"shape": np.array(json.dumps(cascade.get_config()))}
     for index, generator in enumerate(cascade.generators):
         arrays |= export(f"cascade.generators.{index}", generator)
     for index, upscaler in enumerate(cascade.upscalers):
@@ -89,11 +185,14 @@ def export_cascade(cascade) -> dict[str, np.ndarray]:
 
 
 def export_trainer(trained: Trainer) -> dict[str, np.ndarray]:
-    """Everything that a training step needs."""
+    """Everything that a training step of a cascade needs."""
     system = trained.system
     arrays = export_cascade(system.model)
+    arrays["trained"] = np.array(system.trained)
     for network in system.discriminators:
         arrays |= export(network.name, network)
+    if system.encoder is not None:
+        arrays |= export("encoder", system.encoder)
     if system.objective.lpips is not None:
         arrays |= export("alexnet", system.objective.lpips.network)
         for index, head in enumerate(system.objective.lpips.heads):
@@ -104,9 +203,9 @@ def export_trainer(trained: Trainer) -> dict[str, np.ndarray]:
 
         network = dlib_resnet.DlibResNet()
         arrays |= export("dlib", network)
-        left, top, side = dlib_resnet.CROP
-        largest = system.resolutions[-1]
-        arrays["dlib_rows"] = dlib_resnet._resampling(largest, top, side)
-        arrays["dlib_columns"] = dlib_resnet._resampling(largest, left, side)
         arrays["dlib_blocks"] = np.array(BLOCKS)
+        left, top, side = dlib_resnet.CROP
+        for size in filter(system.objective.config.identity_at, system.trained):
+            arrays[f"dlib_rows_{size}"] = dlib_resnet._resampling(size, top, side)
+            arrays[f"dlib_columns_{size}"] = dlib_resnet._resampling(size, left, side)
     return arrays

@@ -1,7 +1,7 @@
 """The joined Adam beside Keras's own: graph building, a step, memory.
 
 python benchmarks/optimizers.py
-python benchmarks/optimizers.py --sizes compact --backend jax
+python benchmarks/optimizers.py --experiments compact --backend jax
 """
 
 import argparse
@@ -18,7 +18,9 @@ KINDS = ("joined", "adam")
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="+", default=["compact", "standard", "paper"])
+    parser.add_argument(
+        "--experiments", nargs="+", default=["compact", "standard", "cascaded"], metavar="NAME"
+    )
     parser.add_argument("--backend", default="tensorflow", choices=["tensorflow", "jax"])
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
@@ -31,25 +33,34 @@ def peak() -> float:
 
 
 def worker(options: argparse.Namespace) -> None:
-    """The optimizer of all generators of a size, on gradients that are the weights themselves."""
+    """The optimizer of all generators, on gradients that are the weights themselves."""
     import keras
+    import keras_side
     import numpy as np
 
     from facehal.backend import Stepper, resolve_jit
     from facehal.layers.optimizers import adam
-    from facehal.models import from_dict
-    from facehal.models.cascade.cascade import Cascade
+    from facehal.models import load_config
 
-    size, kind = options.worker
-    network = from_dict({"size": size}).network
+    experiment, kind = options.worker
     # Drawing 200 million values takes longer than all the rest.
     keras.initializers.HeNormal.__call__ = lambda self, shape, dtype=None: keras.ops.ones(shape)
     from facehal.layers import convolution
 
     convolution.HeNormal.__call__ = keras.initializers.HeNormal.__call__
-    model = Cascade(network.base, network.cap, network.normalization, network.resolutions)
-    variables = model.trainable_variables
-    optimizer = adam(kind, variables, 1e-4, 0.5, 0.999, decay=0.5, total_steps=100, name=kind)
+    config = load_config(experiment)
+    variables = keras_side.untrained(config).trainable_variables
+    training = config.training
+    optimizer = adam(
+        kind,
+        variables,
+        training.generator_rate,
+        training.beta1,
+        training.beta2,
+        decay=training.decay,
+        total_steps=keras_side.SCHEDULE,
+        name=kind,
+    )
     optimizer.build(variables)
 
     def step(key, batch):
@@ -82,12 +93,12 @@ def main() -> None:
     if options.worker:
         return worker(options)
     print(f"{common.machine()}; {options.backend}; median of {options.steps} steps\n")
-    print("| size | values, million | Adam | first step, s | step, ms | memory of the steps, GiB |")
+    print("| experiment | million values | Adam | first step, s | step, ms | memory, GiB |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for size in options.sizes:
+    for experiment in options.experiments:
         for kind in KINDS:
             done = subprocess.run(
-                [sys.executable, __file__, *sys.argv[1:], "--worker", size, kind],
+                [sys.executable, __file__, *sys.argv[1:], "--worker", experiment, kind],
                 env=common.backend_environment(options.backend),
                 capture_output=True,
                 text=True,
@@ -97,7 +108,7 @@ def main() -> None:
                 sys.exit(done.stderr[-2000:])
             found = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"| {size} | {found['values'] / 1e6:.1f} | {kind} | {found['first']:.2f} | "
+                f"| {experiment} | {found['values'] / 1e6:.1f} | {kind} | {found['first']:.2f} | "
                 f"{found['step'] * 1000:.1f} | {found['memory']:.2f} |",
                 flush=True,
             )

@@ -27,14 +27,11 @@ STAGES = {
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help=".keras file; default: the shipped model")
-    parser.add_argument("--size", default="compact", help="of the training step")
-    parser.add_argument("--batch", type=int, default=10)
-    parser.add_argument("--identity", action="store_true", help="identity term (dlib) at 128")
-    parser.add_argument("--no-perceptual", action="store_true", help="leave LPIPS out")
+    common.experiment_options(parser)  # of the training step
     parser.add_argument("--backends", nargs="+", default=["tensorflow"])
     parser.add_argument("--what", nargs="+", choices=STAGES, default=["picture", "step"])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--child", choices=["picture", "step", "model"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", choices=["picture", "step"], help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -47,10 +44,8 @@ def child(options: argparse.Namespace) -> None:
 
     if options.child == "picture":
         picture(options.model, os.environ["ENGINE"], mark)
-    elif options.child == "step":
-        training(options, mark)
     else:
-        return make_model(options)
+        training(options, mark)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -77,25 +72,16 @@ def training(options: argparse.Namespace, mark) -> None:
     import keras_side
 
     import facehal.training.run  # noqa: F401  with all that a run imports
+    from facehal.models import task_of
 
     mark()
-    trained = keras_side.trainer(keras_side.configuration(options))
+    task = task_of(keras_side.experiment(options))
+    trained = keras_side.trainer(task)
     mark()
-    data = keras_side.batch(options.batch, trained.system.resolutions[-1])
+    faces = keras_side.Input(task)
     for _ in range(2):
-        keras_side.steps(trained, data, options.batch, 1)
+        trained.fit(faces.stream(1))
         mark()
-
-
-def make_model(options: argparse.Namespace) -> None:
-    """An untrained cascade where none is shipped: it takes as long as a trained one."""
-    from facehal.models import from_dict
-    from facehal.models.cascade.cascade import Cascade
-    from facehal.models.saving import save_model
-
-    network = from_dict({"size": options.size}).network
-    cascade = Cascade(network.base, network.cap, "batch", network.resolutions)
-    save_model(cascade, options.model)
 
 
 def start(backend: str, arguments: list[str]) -> dict:
@@ -139,13 +125,6 @@ def main() -> None:
         return child(options)
     with tempfile.TemporaryDirectory() as folder:
         arguments = sys.argv[1:]
-        note = ""
-        model = options.model
-        if model is None and not shipped() and set(options.what) & {"picture", "command"}:
-            model = str(Path(folder) / "untrained.keras")
-            arguments = [*arguments, "--model", model]
-            start("tensorflow", [*arguments, "--child", "model"])
-            note = "; no model is shipped: an untrained one"
         if "onnxruntime" in options.backends:  # made once, on its first use: not what is measured
             start("onnxruntime", [*arguments, "--child", "picture"])
         photos = Path(folder) / "photos"
@@ -153,7 +132,7 @@ def main() -> None:
             facehal(["sample", str(photos), "--portraits"])
         found = {
             (what, backend): [
-                command(backend, model, sorted(photos.glob("*.png"))[0])
+                command(backend, options.model, sorted(photos.glob("*.png"))[0])
                 if what == "command"
                 else start(backend, [*arguments, "--child", what])
                 for _ in range(options.rounds)
@@ -174,16 +153,12 @@ def main() -> None:
             memory = [f"{statistics.median(run['mib'] for run in runs):.0f}" for _ in stages[1:2]]
             rows.append([backend, *(f"{s:.1f}" for s in middle), *memory])
         if rows:
-            about = f"a batch of {options.batch}" if what == "step" else f"one picture{note}"
+            shown = options.model or "the shipped model"
+            about = f"training of {options.experiment}" if what == "step" else f"picture of {shown}"
             memory = ["peak memory, MiB"] * len(stages[1:2])
-            print(f"\nSeconds since the process was started; cascade {options.size}, {about}")
+            print(f"\nSeconds since the process was started; {about}")
             print(f"{common.machine()}; median of {options.rounds}\n")
             print(common.table(["backend", *stages, *memory], rows))
-
-
-def shipped() -> bool:
-    folder = common.ROOT / "facehal" / "pretrained"
-    return any(folder.glob("compact*.keras"))
 
 
 if __name__ == "__main__":

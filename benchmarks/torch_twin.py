@@ -5,13 +5,16 @@ convolutions pad like TensorFlow (on the right and below) while outputs are comp
 such padding in its convolution, so for timing ``native_padding`` pads evenly, as its users do.
 """
 
+import json
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 CASIA_NET = (32, 64, 64, 128, 96, 192, 128, 256, 160, 320)
 
@@ -67,8 +70,19 @@ class Residual(nn.Module):
         return leaky(self.norm2(self.conv2(y)) + x)
 
 
+class Modulation(nn.Linear):
+    """A factor and an offset for every channel, linear in the latent vector."""
+
+    def __init__(self, channels: int, latent: int):
+        super().__init__(latent, 2 * channels, bias=False)
+
+    def forward(self, x, latent):
+        factor, offset = super().forward(latent)[..., None, None].chunk(2, 1)
+        return x * (1 + factor) + offset
+
+
 class Generator(nn.Module):
-    def __init__(self, resolution: int, inputs: int, base: int, cap: int, kind: str):
+    def __init__(self, resolution: int, inputs: int, base: int, cap: int, kind: str, latent: int):
         super().__init__()
         self.sizes = [resolution >> step for step in range(int(math.log2(resolution)) - 1)]
         width = {size: min(cap, base * 128 // size) for size in self.sizes}
@@ -88,8 +102,13 @@ class Generator(nn.Module):
             add(f"up_{size}", Conv(channels, 4 * width[size], bias=bias), width[size])
             channels = 2 * width[size]
         self.exit = Conv(channels, 3)
+        for size in self.sizes[1:] if latent else ():
+            self.add_module(f"style_{size}", Modulation(width[size], latent))
 
-    def forward(self, x):
+    def forward(self, x, latent=None):
+        def modulated(x, size):
+            return x if latent is None else self.get_submodule(f"style_{size}")(x, latent)
+
         def finish(x, name):
             return leaky(self.get_submodule(f"{name}_norm")(x))
 
@@ -98,14 +117,18 @@ class Generator(nn.Module):
         for size in self.sizes[1:]:
             x = finish(self.get_submodule(f"down_{size}")(x), f"down_{size}")
             x = skips[size] = self.get_submodule(f"residual_{size}")(x)
+        x = modulated(x, self.sizes[-1])
         for size in reversed(self.sizes[:-1]):
             x = F.pixel_shuffle(self.get_submodule(f"up_{size}")(x), 2)
-            x = torch.cat([finish(x, f"up_{size}"), skips[size]], 1)
+            x = finish(x, f"up_{size}")
+            if size < self.sizes[0]:
+                x = modulated(x, size)
+            x = torch.cat([x, skips[size]], 1)
         return torch.tanh(self.exit(x)) * 0.5 + 0.5
 
 
 class Discriminator(nn.Module):
-    def __init__(self, width: float, strides: str):
+    def __init__(self, width: float, strides: str, kind: str):
         super().__init__()
         channels = 3
         self.names = []
@@ -113,9 +136,9 @@ class Discriminator(nn.Module):
             name = f"conv{index // 2 + 1}{index % 2 + 1}"
             outputs = max(1, round(filters * width))
             pooled = strides == "pooled" and index % 2 == 1 and index < len(CASIA_NET) - 1
-            conv = Conv(channels, outputs, stride=2 if pooled else 1, bias=index == 0)
-            self.add_module(name, conv)
-            self.add_module(f"{name}_norm", norm("batch" if index else "none", outputs))
+            bias = index == 0 or kind == "none"
+            self.add_module(name, Conv(channels, outputs, stride=2 if pooled else 1, bias=bias))
+            self.add_module(f"{name}_norm", norm(kind if index else "none", outputs))
             self.names.append(name)
             channels = outputs
         self.probability = Conv(channels, 1)
@@ -124,6 +147,25 @@ class Discriminator(nn.Module):
         for name in self.names:
             x = leaky(self.get_submodule(f"{name}_norm")(self.get_submodule(name)(x)))
         return torch.sigmoid(self.probability(x)).mean((1, 2, 3))
+
+
+class Encoder(nn.Module):
+    """Mean and logarithm of the variance of a latent vector, from a picture's context."""
+
+    SIDE, WIDTHS, SMALLEST = 32, (32, 64, 128), 4
+
+    def __init__(self, latent: int):
+        super().__init__()
+        for index, channels in enumerate(pairwise((4, *self.WIDTHS))):
+            self.add_module(f"conv{index}", Conv(*channels, stride=2))
+        values = self.WIDTHS[-1] * self.SMALLEST**2
+        self.mean, self.spread = nn.Linear(values, latent), nn.Linear(values, latent)
+
+    def forward(self, x):
+        for index in range(len(self.WIDTHS)):
+            x = leaky(self.get_submodule(f"conv{index}")(x))
+        x = x.permute(0, 2, 3, 1).flatten(1)  # in memory it lies like this
+        return self.mean(x), self.spread(x)
 
 
 def pyramid(x, sizes):
@@ -136,24 +178,37 @@ def pyramid(x, sizes):
 
 
 class Cascade(nn.Module):
-    """Takes and gives NCHW, in channels_last memory."""
+    """Takes and gives NCHW, in channels_last memory.
 
-    def __init__(self, base: int, cap: int, normalization: str, resolutions, end_to_end=False):
+    The arguments are those of ``facehal.models.cascade.Cascade``, as its ``get_config`` has them.
+    """
+
+    def __init__(self, base, cap, normalization, resolutions, end_to_end, widths, latent, name=""):
         super().__init__()
-        self.resolutions, self.end_to_end = tuple(resolutions), end_to_end
+        self.resolutions, self.end_to_end, self.latent = tuple(resolutions), end_to_end, latent
+        widths = widths or [(base, cap)] * len(resolutions)
         self.generators = nn.ModuleList(
-            Generator(size, 6 if index else 3, base, cap, normalization)
+            Generator(size, 6 if index else 3, *widths[index], normalization, latent)
             for index, size in enumerate(resolutions)
         )
         self.upscalers = nn.ModuleList(
             nn.ModuleDict({"conv": Conv(3, 12)}) for _ in resolutions[:-1]
         )
 
-    def forward(self, masked_faces, masks):
-        sizes = self.resolutions
-        return self.hallucinate(pyramid(masked_faces, sizes), pyramid(masks, sizes))
+    @classmethod
+    def carried(cls, arrays: Mapping[str, np.ndarray]) -> "Cascade":
+        """The cascade that ``keras_side.export_cascade`` wrote."""
+        cascade = cls(**json.loads(str(arrays["shape"])))
+        carry(cascade, arrays, "cascade")
+        return cascade
 
-    def hallucinate(self, faces, masks):
+    def forward(self, masked_faces, masks, latent=None):
+        sizes = self.resolutions
+        return self.hallucinate(pyramid(masked_faces, sizes), pyramid(masks, sizes), latent)
+
+    def hallucinate(self, faces, masks, latent=None):
+        if self.latent and latent is None:
+            latent = torch.zeros(len(faces[0]), self.latent)
         outputs: list[torch.Tensor] = []
         for index, generator in enumerate(self.generators):
             x = faces[index]
@@ -161,7 +216,7 @@ class Cascade(nn.Module):
                 previous = outputs[-1] if self.end_to_end else outputs[-1].detach()
                 upscaled = F.pixel_shuffle(self.upscalers[index - 1]["conv"](previous), 2)
                 x = torch.cat([x, upscaled], 1)
-            outputs.append(faces[index] + (1 - masks[index]) * generator(x))
+            outputs.append(faces[index] + (1 - masks[index]) * generator(x, latent))
         return outputs
 
 
@@ -199,12 +254,12 @@ class AlexNet(nn.Module):
 
 
 class DlibResNet(nn.Module):
-    """See facehal.features.dlib_resnet; ``rows`` and ``columns`` cut dlib's chip."""
+    """See facehal.features.dlib_resnet; ``crops``, matrices by name, cut dlib's chip."""
 
-    def __init__(self, blocks, rows: np.ndarray, columns: np.ndarray):
+    def __init__(self, blocks, crops: Mapping[str, np.ndarray]):
         super().__init__()
-        self.register_buffer("rows", torch.from_numpy(rows))
-        self.register_buffer("columns", torch.from_numpy(columns))
+        for name, matrix in crops.items():  # not persistent: they are nothing to load
+            self.register_buffer(name, torch.from_numpy(matrix), persistent=False)
         self.stem = nn.Conv2d(3, 32, 7, 2)
         self.strides, channels = [stride for stride, _ in blocks], 32
         for index, (stride, filters) in enumerate(blocks):
@@ -221,7 +276,9 @@ class DlibResNet(nn.Module):
         return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0])) if any(missing) else x
 
     def forward(self, pictures):
-        x = torch.einsum("pi,ncij,qj->ncpq", self.rows, pictures, self.columns)
+        side = pictures.shape[2]
+        rows, columns = self.get_buffer(f"rows_{side}"), self.get_buffer(f"columns_{side}")
+        x = torch.einsum("pi,ncij,qj->ncpq", rows, pictures, columns)
         x = x.contiguous(memory_format=torch.channels_last)
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
         for index, stride in enumerate(self.strides):
@@ -262,98 +319,168 @@ def carry(model: nn.Module, arrays: Mapping[str, np.ndarray], prefix: str) -> No
         key = ".".join([*parts, _NAMES.get(kind, kind)])
         state[key] = torch.from_numpy(np.ascontiguousarray(value))
     missing, unexpected = model.load_state_dict(state, strict=False)
-    missing = [name for name in missing if not name.endswith(("num_batches_tracked", *_BUFFERS))]
+    missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise SystemExit(f"{prefix}: not carried across: {missing[:3]} {unexpected[:3]}")
 
 
-_BUFFERS = ("rows", "columns")
+def translated(x, pixels: int, step: int):
+    """Moved right and down, another way at every step; what comes in at the border is mirrored."""
+    down, right = step // (pixels + 1) % (pixels + 1), step % (pixels + 1)
+    if down:
+        x = torch.cat([x[:, :, :down].flip(2), x[:, :, :-down]], 2)
+    if right:
+        x = torch.cat([x[..., :right].flip(3), x[..., :-right]], 3)
+    return x
 
 
 class TrainingStep:
     """One Adam step of all blocks, with the losses of facehal.models.cascade.objective.
 
     Args:
-        config: ``facehal.config.Config``.
-        arrays: weights by name, from :func:`keras_side.export`.
+        config: ``facehal.models.cascade.CascadeConfig``.
+        arrays: weights by name, from :func:`keras_side.export_trainer`.
     """
 
     def __init__(self, config, arrays: Mapping[str, np.ndarray]):
         network, self.loss = config.network, config.loss
-        self.resolutions = network.resolutions
-        self.cascade = Cascade(
-            network.base, network.cap, network.normalization, self.resolutions, network.end_to_end
-        )
-        carry(self.cascade, arrays, "cascade")
+        self.cascade = Cascade.carried(arrays)
+        self.resolutions = self.cascade.resolutions
+        self.trained = tuple(arrays["trained"].tolist())
+        known = len(self.resolutions) - len(self.trained)  # the blocks of network.start
+        self.cascade.generators[:known].requires_grad_(False)
+        self.cascade.upscalers[: max(0, known - 1)].requires_grad_(False)
+        self.encoder = self.lpips = self.identity = None
+        if "encoder.mean.kernel" in arrays:
+            self.encoder = Encoder(network.latent)
+            carry(self.encoder, arrays, "encoder")
         self.discriminators = nn.ModuleDict()
-        for size in self.resolutions:
-            if self.loss.adversarial and size >= self.loss.adversarial_from:
-                critic = Discriminator(network.discriminator_width, network.strides)
-                carry(critic, arrays, f"discriminator_{size}")
-                self.discriminators[str(size)] = critic
-        self.lpips = self.identity = None
+        for size in filter(self.loss.adversarial_at, self.trained):
+            critic = Discriminator(
+                network.discriminator_width, network.strides, network.discriminator_normalization
+            )
+            carry(critic, arrays, f"discriminator_{size}")
+            self.discriminators[str(size)] = critic
         if self.loss.perceptual:
             self.lpips = AlexNet()
             carry(self.lpips, arrays, "alexnet")
             self.lpips.requires_grad_(False)
         if self.loss.identity:
             blocks = [tuple(row) for row in arrays["dlib_blocks"].tolist()]
-            self.identity = DlibResNet(blocks, arrays["dlib_rows"], arrays["dlib_columns"])
+            crops = {
+                name.removeprefix("dlib_"): matrix
+                for name, matrix in arrays.items()
+                if name.startswith(("dlib_rows_", "dlib_columns_"))
+            }
+            self.identity = DlibResNet(blocks, crops)
             carry(self.identity, arrays, "dlib")
             self.identity.requires_grad_(False)
-        for model in (self.cascade, self.discriminators, self.lpips, self.identity):
+        ours = [self.cascade, *([self.encoder] if self.encoder else [])]
+        for model in (*ours, self.discriminators, self.lpips, self.identity):
             if model is not None:
                 model.to(memory_format=torch.channels_last)
         rates = config.training
+        moved = [p for model in ours for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.Adam(
             [
-                {"params": self.cascade.parameters(), "lr": rates.generator_rate},
+                {"params": moved, "lr": rates.generator_rate},
                 {"params": self.discriminators.parameters(), "lr": rates.discriminator_rate},
             ],
             betas=(rates.beta1, rates.beta2),
             eps=1e-7,
             fused=True,
         )
+        self.average = None
+        if rates.moving_average:
+            averaging = get_ema_multi_avg_fn(rates.moving_average)
+            self.average = AveragedModel(self.cascade, multi_avg_fn=averaging)
+        self.done = 0
 
     def native(self) -> None:
         native_padding(self.cascade)
         native_padding(self.discriminators)
+        if self.encoder is not None:
+            native_padding(self.encoder)
 
-    def losses(self, faces: np.ndarray, masks: np.ndarray) -> torch.Tensor:
-        """Sum over the blocks; faces (n, S, S, 3) and masks (n, S, S), both uint8."""
-        loss = self.loss
-        y = torch.from_numpy(faces).permute(0, 3, 1, 2).float() / 255
-        m = torch.from_numpy(masks)[:, None].float()
+    def latents(self, faces, masks, noise):
+        """A batch's latent vectors, the encoder's divergence, and how many faces have an original.
+
+        Of the first half they are zeros, of the next quarter the encoder's, the rest is noise.
+        """
+        plain = len(noise) // 2
+        encoded = len(noise) // 4 if self.encoder is not None else 0
+        zeros, part = torch.zeros_like(noise[:plain]), slice(plain, plain + encoded)
+        if self.encoder is None:
+            return torch.cat([zeros, noise[plain:]]), torch.zeros(()), plain
+        (picture,), (mask,) = (pyramid(x[part], [Encoder.SIDE]) for x in (faces, masks))
+        context = torch.cat([picture * (1 - mask), mask], 1)
+        mean, spread = self.encoder(context.contiguous(memory_format=torch.channels_last))
+        spread = spread.clamp(-10, 10)
+        drawn = mean + (0.5 * spread).exp() * noise[part]
+        nats = 0.5 * (mean.square() + spread.exp() - 1 - spread).sum(1).mean()
+        vectors = torch.cat([zeros, drawn, noise[plain + encoded :]])
+        return vectors, nats, plain + encoded
+
+    def losses(self, batch: Mapping[str, np.ndarray], step: int) -> torch.Tensor:
+        """Sum over the blocks; a batch as ``facehal.data.pipeline`` gives it."""
+        y = torch.from_numpy(batch["faces"]).permute(0, 3, 1, 2).float() / 255
+        m = torch.from_numpy(batch["masks"])[:, None].float()
         y = y.contiguous(memory_format=torch.channels_last)
+        total, vectors, compared = torch.zeros(()), None, None
+        if self.cascade.latent:
+            vectors, nats, compared = self.latents(y, m, torch.from_numpy(batch["noise"]))
+            total = total + self.loss.divergence * nats
         masked, shares = pyramid(y * m, self.resolutions), pyramid(m, self.resolutions)
+        outputs = self.cascade.hallucinate(masked, shares, vectors)
         targets = pyramid(y, self.resolutions)
-        total = torch.zeros(())
-        for size, target, output in zip(
-            self.resolutions, targets, self.cascade.hallucinate(masked, shares), strict=True
-        ):
-            total = total + F.l1_loss(output, target)
-            if self.lpips is not None and size >= loss.perceptual_from:
-                total = total + loss.perceptual * self.lpips(target, output)
-            if self.identity is not None and size >= loss.identity_from:
-                with torch.no_grad():
-                    wanted = self.identity(target)
-                total = total + loss.identity * F.mse_loss(self.identity(output), wanted)
-            if loss.total_variation:
-                right = (output[..., 1:] - output[..., :-1]).square().sum((1, 2, 3))
-                down = (output[:, :, 1:] - output[:, :, :-1]).square().sum((1, 2, 3))
-                total = total + loss.total_variation * (right + down).mean()
-            if str(size) in self.discriminators:
-                critic = self.discriminators[str(size)]
-                critic.requires_grad_(False)
-                total = total + loss.adversarial * (critic(output) - 1).square().mean()
-                critic.requires_grad_(True)
-                total = total + (critic(target) - loss.label_smoothing).square().mean()
-                total = total + critic(output.detach()).square().mean()
+        for size, target, output in zip(self.resolutions, targets, outputs, strict=True):
+            if size in self.trained:
+                total = total + self.block(size, target, output, step, compared)
         return total
 
-    def __call__(self, faces: np.ndarray, masks: np.ndarray) -> float:
-        total = self.losses(faces, masks)
+    def block(self, size: int, target, output, step: int, compared: int | None):
+        """What one block adds, its generator's part and its discriminator's."""
+        loss = self.loss
+        pixel = {"l1": F.l1_loss, "l2": F.mse_loss}[loss.pixel]
+        total = pixel(output[:compared], target[:compared])
+        real, seen = (translated(x, loss.translation, step) for x in (target, output))
+        if loss.perceptual_at(size):
+            total = total + loss.perceptual * self.lpips(real[:compared], seen[:compared])
+        if loss.identity_at(size):
+            with torch.no_grad():
+                wanted = self.identity(target)
+            total = total + loss.identity * F.mse_loss(self.identity(output), wanted)
+        if loss.total_variation:
+            right = (output[..., 1:] - output[..., :-1]).square().sum((1, 2, 3))
+            down = (output[:, :, 1:] - output[:, :, :-1]).square().sum((1, 2, 3))
+            total = total + loss.total_variation * (right + down).mean()
+        if loss.adversarial_at(size):
+            total = total + self.adversarial(self.discriminators[str(size)], real, seen)
+        return total
+
+    def adversarial(self, critic: Discriminator, real, seen):
+        """LSGAN for both sides, and R1 on the slope at the real pictures."""
+        loss = self.loss
+        critic.requires_grad_(False)
+        total = loss.adversarial * (critic(seen) - 1).square().mean()
+        critic.requires_grad_(True)
+        if loss.gradient_penalty:
+            real = real.detach().requires_grad_()
+        probability = critic(real)
+        total = total + (probability - loss.label_smoothing).square().mean()
+        total = total + critic(seen.detach()).square().mean()
+        if loss.gradient_penalty:
+            (slope,) = torch.autograd.grad(probability.sum(), real, create_graph=True)
+            penalty = 0.5 * slope.square().sum((1, 2, 3)).mean()
+            total = total + loss.gradient_penalty * penalty
+        return total
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> float:
+        total = self.losses(batch, self.done)
         self.optimizer.zero_grad(set_to_none=True)
         total.backward()
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.cascade)
+        self.done += 1
         return float(total.detach())
