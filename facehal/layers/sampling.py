@@ -6,6 +6,7 @@ gathered from the whole batch at once.
 
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 Tensor = Any
@@ -38,6 +39,12 @@ def sampled(pictures: Tensor, x: Tensor, y: Tensor) -> Tensor:
             pixels = ops.take(flat, first + nearest_row * width + nearest_column, axis=0)
             total = total + pixels * share[..., None]
     return total
+
+
+def own_places(side: int) -> np.ndarray:
+    """(side, side, 2) float32: the grid that reads every pixel at its own place."""
+    line = np.linspace(-1, 1, side, dtype=np.float32)
+    return np.stack(np.meshgrid(line, line), axis=-1)
 
 
 def in_pixels(grid: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -26,6 +26,10 @@ class NetworkConfig:
     resolution: int = setting(256, check=_power_of_two)  # side of the pictures in pixels
     flow_base: int = setting(64, positive=True)
     flow_cap: int = setting(1024, positive=True)
+    # What FlowNet says of a pixel, and what is to be smooth: where to read in the mirror image, as
+    # in GFRNet, or how far from the pixel's own place. Outside of the face, where no landmark says
+    # more, the first becomes one point of the face, and the second the pixel's own mirror image.
+    flow: str = setting("absolute", choices=("absolute", "displacement"))
     light_base: int = setting(64, positive=True)
     light_cap: int = setting(512, positive=True)
     reconstruction_base: int = setting(64, positive=True)
@@ -39,17 +43,14 @@ class NetworkConfig:
 class LossConfig:
     """Weights of the terms. Landmark and smoothness are the GFRNet's; all others are ours.
 
-    A term of weight zero is left out, and so are the networks that it needs.
+    A term of weight zero is left out, and so are the networks that it needs. Two cannot be: what
+    trains LightNet in stage I, and RecNet's picture in stage II.
     """
 
     landmark: float = setting(10.0)  # squared error of the flow at the 68 landmarks
     smoothness: float = setting(1.0)  # total variation of the flow
-    # Of what: the absolute grid, as GFRNet has it, or its difference from the grid that moves
-    # nothing. Where there are no landmarks, outside of the face, the first draws the flow to one
-    # point, the second to a plain shift.
-    smooth: str = setting("grid", choices=("grid", "displacement"))
-    illumination: float = setting(1.0)  # L1 of the relit mirror image
-    reconstruction: float = setting(10.0)  # L1 of RecNet's whole picture
+    illumination: float = setting(1.0, positive=True)  # L1 of the relit mirror image
+    reconstruction: float = setting(10.0, positive=True)  # L1 of RecNet's whole picture
     perceptual: float = setting(1.0)  # LPIPS; the paper is said to have VGG-Face in its place
     lpips_version: str = setting("0.0", choices=("0.0", "0.1"))
     symmetry: float = setting(1.0)  # squared difference of RecNet's features at mirrored places

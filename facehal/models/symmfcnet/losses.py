@@ -5,22 +5,22 @@ All return a scalar. Their formulas are ours where no file of the authors has th
 
 from typing import Any
 
-import numpy as np
 from keras import ops
 
-from facehal.layers.sampling import in_pixels, sampled
+from facehal.layers.sampling import in_pixels, own_places, sampled
 
 Tensor = Any
+
+LANDMARK_PIXELS = 4 * 68
 
 
 def landmark(grid: Tensor, points: Tensor, counterparts: Tensor) -> Tensor:
     """Mean squared error of the flow at the landmarks.
 
     GFRNet's (``models/facefh_model.py``, ``data/facefh_dataset.py``) is a mean over the whole map,
-    where all but the four pixels around each landmark count as zero: at 256 pixels 240 times less.
-    Here the mean is over the landmarks, so that it does not depend on the resolution, and the grid
-    is read between pixels. As there, landmarks that lie outside of the picture, or whose
-    counterparts do, are left out.
+    where all but the four pixels around each landmark count as zero. Here it is the mean over the
+    landmarks, and the grid is read between pixels; :func:`smoothness` is scaled likewise. As there,
+    landmarks that lie outside of the picture, or whose counterparts do, are left out.
 
     Args:
         grid: (n, S, S, 2) in [-1, 1].
@@ -37,21 +37,24 @@ def landmark(grid: Tensor, points: Tensor, counterparts: Tensor) -> Tensor:
 
 
 def smoothness(grid: Tensor, of: str) -> Tensor:
-    """Total variation of the flow: means of the squared differences of neighbours.
+    """Total variation of the flow: squared differences of neighbours, right and down.
 
-    As in GFRNet's ``TVLoss`` and in SymmFCNet's ``lib/TVLossCriterion.lua``.
+    A mean in GFRNet's ``TVLoss`` and in SymmFCNet's ``lib/TVLossCriterion.lua``; here as many times
+    that as a map has more pixels than the four around each landmark, so that its balance with
+    :func:`landmark` is GFRNet's at every resolution.
 
     Args:
         grid: (n, S, S, 2) in [-1, 1].
-        of: ``grid``, as there, or ``displacement``: its difference from the grid that moves
-            nothing, which a comment in GFRNet's file has, too.
+        of: ``absolute``, the grid itself, as there, or ``displacement``: its difference from
+            :func:`own_places`, which a comment in GFRNet's file has, too.
     """
+    size = grid.shape[1]
     if of == "displacement":
-        side = np.linspace(-1, 1, grid.shape[1], dtype=np.float32)
-        grid = grid - np.stack(np.meshgrid(side, side), axis=-1)
+        grid = grid - own_places(size)
     right = grid[:, :, 1:] - grid[:, :, :-1]
     down = grid[:, 1:] - grid[:, :-1]
-    return ops.mean(ops.square(right)) + ops.mean(ops.square(down))
+    mean = ops.mean(ops.square(right)) + ops.mean(ops.square(down))
+    return mean * (size * size / LANDMARK_PIXELS)
 
 
 def illumination(original: Tensor, relit: Tensor, counterpart: Tensor) -> Tensor:

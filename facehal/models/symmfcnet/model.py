@@ -4,7 +4,9 @@ A hole pixel whose counterpart on the other half of the face is known is filled 
 mirror image (FlowNet) and relighting it (LightNet): stage I. What neither half knows is painted by
 RecNet: stage II. Li et al. 2018, "Learning Symmetry Consistent Deep CNNs for Face Completion"; the
 order of the networks and their inputs from ``test.lua`` of csxmli2016/SymmFCNet. That program
-has a fourth network, MaskNet, which finds the hole; ours is given.
+has a fourth network, MaskNet, which finds the hole; ours is given. Its straight-through binariser
+(``lib/Binary.lua``) is left out with it: the warped mask stays fractional at its edge, and so the
+picture a continuous function of the flow.
 """
 
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ import numpy as np
 from keras import ops
 
 from facehal.layers.pyramid import composite
-from facehal.layers.sampling import grid_sampled
+from facehal.layers.sampling import grid_sampled, own_places
 from facehal.models.base import PictureModel
 from facehal.models.symmfcnet.networks import (
     BRIGHTEST,
@@ -26,8 +28,6 @@ from facehal.models.symmfcnet.networks import (
 
 Tensor = Any
 
-THRESHOLD = 0.5  # of the warped mask; the authors' is unknown
-
 
 @dataclass(frozen=True)
 class Warped:
@@ -37,7 +37,7 @@ class Warped:
         picture: (n, S, S, 3), known pixels, relit mirrored ones where those are known, else noise.
         grid: (n, S, S, 2) in [-1, 1], where each pixel's counterpart lies in the mirror image.
         relit: (n, S, S, 3), the whole warped mirror image times the illumination ratio.
-        counterpart: (n, S, S, 1), 1 where the counterpart is known.
+        counterpart: (n, S, S, 1), 1 where the counterpart is known, a fraction at its edge.
         hole: (n, S, S, 1), 1 where the pixel itself is not.
         both: (n, S, S, 1), 1 where neither is.
     """
@@ -55,16 +55,6 @@ def mirror(pictures: Tensor) -> Tensor:
     return ops.flip(pictures, axis=2)
 
 
-def binary(values: Tensor) -> Tensor:
-    """0 or 1, with the gradient of the values themselves (straight-through).
-
-    The authors' (``lib/Binary.lua``) sends back 1 in place of the gradient that comes, which can
-    hardly be meant.
-    """
-    hard = ops.cast(values >= THRESHOLD, values.dtype)
-    return values + ops.stop_gradient(hard - values)
-
-
 @keras.saving.register_keras_serializable("facehal")
 class SymmFCNet(PictureModel):
     """FlowNet, LightNet and RecNet, from a masked face to a picture.
@@ -77,6 +67,7 @@ class SymmFCNet(PictureModel):
         resolution: side S of the pictures in pixels.
         flow_base, flow_cap, light_base, light_cap, reconstruction_base, reconstruction_cap,
         normalization: see :class:`facehal.models.symmfcnet.config.NetworkConfig`.
+        flow_kind: its ``flow``.
         reconstructs: False is stage I alone, without RecNet; what neither half of the face knows
             stays noise.
 
@@ -89,6 +80,7 @@ class SymmFCNet(PictureModel):
         resolution: int = 256,
         flow_base: int = 64,
         flow_cap: int = 1024,
+        flow_kind: str = "absolute",
         light_base: int = 64,
         light_cap: int = 512,
         reconstruction_base: int = 64,
@@ -100,22 +92,31 @@ class SymmFCNet(PictureModel):
         super().__init__(**options)
         self.resolutions = (resolution,)
         self.reconstructs = reconstructs
-        self._widths = {
+        self._arguments = {
             "flow_base": flow_base,
             "flow_cap": flow_cap,
+            "flow_kind": flow_kind,
             "light_base": light_base,
             "light_cap": light_cap,
             "reconstruction_base": reconstruction_base,
             "reconstruction_cap": reconstruction_cap,
+            "normalization": normalization,
         }
-        self.normalization = normalization
-        self.flow = flow_network(resolution, flow_base, flow_cap)
+        self.flow_kind = flow_kind
+        # A displacement begins with none at all. Noise in its place is so rough that smoothness
+        # alone is learnt, and Adam remembers these gradients for a thousand steps.
+        moves = flow_kind == "displacement"
+        self.flow = flow_network(resolution, flow_base, flow_cap, silent=moves)
         self.light = light_network(resolution, light_base, light_cap, normalization)
         self.reconstruction = None
         if reconstructs:
             self.reconstruction = reconstruction_network(
                 resolution, reconstruction_base, reconstruction_cap, normalization
             )
+        # What a displacement is added to, before the tanh, which never quite reaches the edge.
+        self._start: Any = 0.0
+        if moves:
+            self._start = np.arctanh(own_places(resolution) * (1.0 - 1.0 / resolution))
         self._noise = np.random.default_rng(0).random((1, resolution, resolution, 3), np.float32)
         self.built = True
 
@@ -148,18 +149,20 @@ class SymmFCNet(PictureModel):
         picture = composite(face, mask, noise)
         mirrored, mirrored_mask = mirror(picture), mirror(mask)
         seen = ops.concatenate([picture, mirrored, hole, 1.0 - mirrored_mask], axis=-1)
-        grid = self.flow(seen, training=training)
+        grid = ops.tanh(self.flow(seen, training=training) + self._start)
         # The mask is warped and not the hole: what is read outside of the picture is not known.
         read = grid_sampled(ops.concatenate([mirrored, mirrored_mask], axis=-1), grid)
-        warped, counterpart = read[..., :3], binary(read[..., 3:])
-        seen = [picture, mirrored, warped, hole, 1.0 - counterpart]
+        warped, counterpart = read[..., :3], read[..., 3:]
+        # LightNet lights what the flow brings. Were the flow to please it, background would be
+        # read from wherever in the face it has the same colour: so it did, without these stops.
+        still, seen_counterpart = ops.stop_gradient(warped), ops.stop_gradient(counterpart)
+        seen = [picture, mirrored, still, hole, 1.0 - seen_counterpart]
         ratio = BRIGHTEST * self.light(ops.concatenate(seen, axis=-1), training=training)
-        relit = ratio * warped
         one = hole * counterpart
         return Warped(
-            picture=picture + one * (relit - picture),
+            picture=picture + one * (ratio * warped - picture),
             grid=grid,
-            relit=relit,
+            relit=ratio * still,
             counterpart=counterpart,
             hole=hole,
             both=hole - one,
@@ -191,8 +194,7 @@ class SymmFCNet(PictureModel):
         """The arguments of the constructor."""
         return {
             "resolution": self.resolutions[-1],
-            **self._widths,
-            "normalization": self.normalization,
+            **self._arguments,
             "reconstructs": self.reconstructs,
             "name": self.name,
         }

@@ -56,6 +56,7 @@ def hourglass(
     skips: bool,
     normalization: str,
     stddev: float | None = None,
+    silent: bool = False,
     features_at: int = 0,
 ) -> keras.Model:
     """An encoder of 4×4 convolutions with stride 2 and a decoder of such transposed convolutions.
@@ -72,6 +73,7 @@ def hourglass(
         skips: the encoder's layers are joined to the decoder's of the same size.
         normalization: ``batch`` or ``none``.
         stddev: of the normal numbers that the kernels begin with; by default He's.
+        silent: the last layer begins with zeros.
         features_at: give the decoder's features at this fraction of the side as a second output.
 
     Returns:
@@ -106,8 +108,9 @@ def hourglass(
     for level, width in reversed(list(enumerate((outputs, *widths[:-1])))):
         layer = f"up{level}"
         # With stride 2 it sees four of them.
+        start = "zeros" if silent and level == 0 else kernel(4 * x.shape[-1])
         x = layers.Conv2DTranspose(
-            width, 4, 2, padding="same", kernel_initializer=kernel(4 * x.shape[-1]), name=layer
+            width, 4, 2, padding="same", kernel_initializer=start, name=layer
         )(x)
         if level == 0:
             break
@@ -120,18 +123,25 @@ def hourglass(
     return keras.Model(picture, x if features is None else [x, features], name=name)
 
 
-def flow_network(side: int, base: int, cap: int) -> keras.Model:
-    """(n, side, side, 8) → grid (n, side, side, 2) in [-1, 1]: where the mirror image is read."""
+def flow_network(side: int, base: int, cap: int, silent: bool) -> keras.Model:
+    """(n, side, side, 8) → (n, side, side, 2): where the mirror image is read, before the tanh.
+
+    Args:
+        side: of the pictures in pixels.
+        base, cap: see :func:`channels`.
+        silent: it begins with zeros for every face.
+    """
     return hourglass(
         "flow",
         side,
         FLOW_CHANNELS,
         channels(side, base, cap),
         2,
-        last="tanh",
+        last="linear",
         skips=False,
         normalization="batch",
         stddev=0.02,
+        silent=silent,
     )
 
 
