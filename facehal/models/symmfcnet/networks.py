@@ -15,10 +15,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from facehal.layers.convolution import SLOPE
+from facehal.layers.convolution import SLOPE, Normal
 from facehal.layers.normalization import BatchNormalization
 
 Tensor = Any
@@ -28,16 +27,6 @@ LIGHT_CHANNELS = 11  # picture, mirror image, warped mirror image, hole, hole of
 RECONSTRUCTION_CHANNELS = 5  # stage I's picture, hole, hole of the warped mirror image
 FEATURES_AT = 4  # RecNet's features are its decoder's at this fraction of the picture's side
 BRIGHTEST = 2.5  # largest illumination ratio
-
-
-@keras.saving.register_keras_serializable("facehal")
-class Normal(keras.initializers.RandomNormal):
-    """Keras's normal initialiser, drawn by NumPy: JAX would compile the drawing for every shape."""
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        """Values of ``shape``."""
-        values = np.random.default_rng(self.seed).normal(self.mean, self.stddev, shape)
-        return ops.convert_to_tensor(values.astype("float32"), dtype=dtype)
 
 
 def channels(side: int, base: int, cap: int) -> tuple[int, ...]:

@@ -16,22 +16,24 @@ _OBJECT = 4  # Torch 7's type code of a Torch object
 _LONGEST = 256  # of a class name that is believed
 
 
-def convert(file: str | Path) -> NoReturn:
-    """Says what is missing to make a model from one of the authors' files.
+FILES = ("MaskNet.t7", "FlowNet.t7", "LightNet.t7", "RecNet.t7")
+
+
+def convert(*files: str | Path) -> NoReturn:
+    """Says what is missing to make a model of the authors' files.
 
     Args:
-        file: one of the four, ``.t7``.
+        files: those of :data:`FILES`.
 
     Raises:
-        FacehalError: always: the file cannot be read, is none of Torch 7's, or holds a network
-            whose layers nobody has published.
+        FacehalError: always: a file cannot be read, is none of Torch 7's, or holds a network whose
+            layers nobody has published.
     """
-    path = Path(file)
-    name = torch_class(path)
+    held = [f"{Path(file).name} ({torch_class(Path(file))})" for file in files]
     raise FacehalError(
-        f"{path}: holds a {name} of Torch 7, which cannot become a model here: of SymmFCNet only "
-        "the test program is public; missing are the layers of MaskNet, FlowNet, LightNet and "
-        "RecNet and how they are joined. Train your own: facehal train symmfcnet"
+        f"{', '.join(held)}: networks of Torch 7 that cannot become a model here: of SymmFCNet "
+        "only the test program is public; missing are the layers of its networks and how they are "
+        "joined. Train your own: facehal train symmfcnet"
     )
 
 

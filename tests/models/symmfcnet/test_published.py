@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from facehal.errors import FacehalError
-from facehal.models.symmfcnet.published import convert, torch_class
+from facehal.models.base import from_published
+from facehal.models.symmfcnet.published import FILES, convert, torch_class
 
 
 def torch7(path: Path, name: str, version: str | None = "V 1") -> Path:
@@ -20,15 +21,24 @@ def torch7(path: Path, name: str, version: str | None = "V 1") -> Path:
 
 
 @pytest.mark.parametrize("version", ["V 1", None])
-def test_a_file_of_the_authors(tmp_path, version):
-    path = torch7(tmp_path / "FlowNet.t7", "nn.gModule", version)
-    assert torch_class(path) == "nn.gModule"
+def test_the_files_of_the_authors(tmp_path, version):
+    paths = [torch7(tmp_path / name, "nn.gModule", version) for name in FILES]
+    assert [torch_class(path) for path in paths] == ["nn.gModule"] * 4
     with pytest.raises(FacehalError) as caught:
-        convert(path)
+        from_published("symmfcnet", paths)
     message = str(caught.value)
-    assert "\n" not in message and str(path) in message
-    for words in ("nn.gModule", "only the test program is public", "missing are the layers"):
+    assert "\n" not in message
+    for words in (
+        "MaskNet.t7 (nn.gModule), FlowNet.t7 (nn.gModule)",
+        "only the test program is public",
+        "missing are the layers",
+    ):
         assert words in message
+
+
+def test_too_few_files(tmp_path):
+    with pytest.raises(FacehalError, match=r"made of 4 files: MaskNet\.t7 FlowNet\.t7"):
+        from_published("symmfcnet", [tmp_path / "FlowNet.t7"])
 
 
 @pytest.mark.parametrize(
