@@ -326,6 +326,23 @@ def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray,
     return small, masks[:, step // 2 :: step, step // 2 :: step].copy()
 
 
+def shrunk_points(points: np.ndarray, prepared: int, size: int) -> np.ndarray:
+    """Landmarks on faces that are `shrunk`.
+
+    Args:
+        points: (n, 68, 2), x and y in pixels, (0, 0) being the centre of the top left pixel.
+        prepared: side of the faces that they are on.
+        size: of the shrunk ones, a divisor.
+
+    Returns:
+        The same in pixels of the shrunk faces; the array itself where they are as large.
+    """
+    if size == prepared:
+        return points
+    # Half a pixel lies between the picture's edge, which stays, and its first pixel's centre.
+    return (points + 0.5) / (prepared // size) - 0.5
+
+
 def check_side(prepared: int, wanted: int) -> None:
     """DataError unless faces of ``prepared`` pixels can be shrunk to ``wanted`` ones."""
     if wanted < 1 or prepared % wanted:

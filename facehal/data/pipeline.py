@@ -8,8 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from facehal.data import augmentation as augmentations
-from facehal.data.faceset import FaceSet, Folders, check_side, shrunk
+from facehal.data.faceset import FaceSet, Folders, check_side, shrunk, shrunk_points
 from facehal.errors import ConfigError, DataError
+from facehal.layers.landmarks import mirrored
 
 MEMORY = 4_000_000_000
 """Bytes of faces and masks up to which a set is held in memory: 61,000 faces of 128×128."""
@@ -29,6 +30,10 @@ class Source(Protocol):
         """(n,) int32: who is on it; -1 where nobody knows."""
 
     @property
+    def landmarks(self) -> np.ndarray | None:
+        """(n, 68, 2) float32: x and y in pixels of a face; None where nobody gave them."""
+
+    @property
     def sha256(self) -> str:
         """Over what the pixels follow from, hexadecimal."""
 
@@ -46,6 +51,7 @@ class Loaded:
         masks: (n, S, S) uint8, 1 = face.
         labels: (n,) int32, as `FaceSet.labels`; by default nobody is known.
         sha256: that of the `FaceSet` from which they come; empty for arrays from elsewhere.
+        landmarks: (n, 68, 2) float32, as `FaceSet.landmarks`; by default none are known.
 
     Raises:
         DataError: no faces, or arrays that do not belong together.
@@ -57,13 +63,17 @@ class Loaded:
         masks: np.ndarray,
         labels: np.ndarray | None = None,
         sha256: str = "",
+        landmarks: np.ndarray | None = None,
     ):
         _check(faces, masks)
         if labels is None:
             labels = np.full(len(faces), -1, np.int32)
         if labels.shape != (len(faces),):
             raise DataError(f"{len(faces)} faces with labels of shape {labels.shape}")
+        if landmarks is not None and landmarks.shape != (len(faces), 68, 2):
+            raise DataError(f"{len(faces)} faces with landmarks of shape {landmarks.shape}")
         self.faces, self.masks, self.labels, self.sha256 = faces, masks, labels, sha256
+        self.landmarks = landmarks
 
     def __len__(self) -> int:
         return len(self.faces)
@@ -95,6 +105,7 @@ class Pipeline:
         mirror: flip a random half of the faces left to right (section 4, "Image mirroring").
         seed: of order, mirroring, augmentation and noise, not negative.
         labels: give who is on the faces, too.
+        landmarks: give the 68 landmarks, too.
         noise: how many random numbers to give with every face.
         augmentation: strength of colour, small movements, blur and compression, drawn anew at every
             step, in [0, 1]; 0 is none (:mod:`facehal.data.augmentation`).
@@ -102,9 +113,10 @@ class Pipeline:
             equal contiguous blocks; the blocks of all workers in their order are the batch.
 
     Raises:
-        DataError: no faces; ``side`` is no divisor; ``labels`` of faces without a subject.
+        DataError: no faces; ``side`` is no divisor; ``labels`` of faces without a subject;
+            ``landmarks`` of faces in memory that came without.
         ConfigError: no batch size, or one that the workers cannot share evenly; no such shard; no
-            such strength.
+            such strength; ``landmarks`` of augmented faces, which are moved away from under them.
     """
 
     def __init__(
@@ -116,6 +128,7 @@ class Pipeline:
         mirror: bool = True,
         seed: int = 0,
         labels: bool = False,
+        landmarks: bool = False,
         noise: int = 0,
         augmentation: float = 0.0,
         shard: tuple[int, int] = (0, 1),
@@ -131,6 +144,13 @@ class Pipeline:
         augmentations.check_strength(augmentation)
         self.mirror, self.seed, self.labels, self.noise = mirror, seed, labels, noise
         self.augmentation = augmentation
+        self._landmarks: np.ndarray | None = None
+        if landmarks:
+            if augmentation:
+                raise ConfigError("augmentation moves faces, and landmarks do not follow: set it 0")
+            if source.landmarks is None:
+                raise DataError(f"{len(source)} faces without landmarks: give them to `Loaded`")
+            self._landmarks = shrunk_points(source.landmarks, source.side, self.side)
         if labels and (source.labels < 0).any():
             raise DataError(
                 f"{np.sum(source.labels < 0)} of {len(source)} faces have no subject: sort the "
@@ -154,8 +174,9 @@ class Pipeline:
 
         Returns:
             ``faces`` (b, side, side, 3) uint8 RGB and ``masks`` (b, side, side) uint8 with
-            1 = face; if asked for ``labels`` (b,) int32 and ``noise`` (b, noise) float32 from the
-            normal distribution, by seed and step. b is the batch size over the shards' number.
+            1 = face; if asked for ``labels`` (b,) int32, ``landmarks`` (b, 68, 2) float32, x and y
+            in pixels of these faces, of mirrored ones too, and ``noise`` (b, noise) float32 from
+            the normal distribution, by seed and step. b is the batch size over the shards' number.
 
         Raises:
             DataError: a face's file is missing, damaged or of another size.
@@ -180,6 +201,12 @@ class Pipeline:
         batch = {"faces": faces, "masks": masks}
         if self.labels:
             batch["labels"] = self.source.labels[rows]
+        if self._landmarks is not None:
+            points = self._landmarks[rows]
+            if flip is not None:
+                turned = flip[first : first + size]
+                points[turned] = mirrored(points[turned], self.side)
+            batch["landmarks"] = points
         if self.noise:
             random = np.random.default_rng((self.seed, step, 1))
             whole = random.standard_normal((self.batch_size, self.noise), np.float32)
@@ -238,6 +265,7 @@ def open_pipeline(
     mirror: bool = True,
     seed: int = 0,
     labels: bool = False,
+    landmarks: bool = False,
     noise: int = 0,
     augmentation: float = 0.0,
     shard: tuple[int, int] = (0, 1),
@@ -257,6 +285,7 @@ def open_pipeline(
         mirror: see `Pipeline`.
         seed: see `Pipeline`.
         labels: see `Pipeline`.
+        landmarks: see `Pipeline`.
         noise: see `Pipeline`.
         augmentation: see `Pipeline`.
         shard: see `Pipeline`.
@@ -276,6 +305,7 @@ def open_pipeline(
             mirror=mirror,
             seed=seed,
             labels=labels,
+            landmarks=landmarks,
             noise=noise,
             augmentation=augmentation,
             shard=shard,
@@ -285,7 +315,8 @@ def open_pipeline(
     if 4 * len(faces) * streamed.side**2 > memory:
         return streamed
     arrays = faces.load(streamed.side, progress=progress)
-    return pipeline(Loaded(*arrays, faces.labels, faces.sha256))
+    points = shrunk_points(faces.landmarks, faces.side, streamed.side)
+    return pipeline(Loaded(*arrays, faces.labels, faces.sha256, points))
 
 
 class Numbered(Protocol):

@@ -37,6 +37,21 @@ class HeNormal(keras.initializers.HeNormal):
 
 
 @keras.saving.register_keras_serializable("facehal")
+class Normal(keras.initializers.RandomNormal):
+    """The normal distribution, drawn by NumPy: JAX would compile the drawing for every shape."""
+
+    def deviation(self, shape: tuple[int, ...]) -> float:
+        """The standard deviation for an array of this shape."""
+        return float(self.stddev)
+
+    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
+        """Values of ``shape``."""
+        values = np.random.default_rng(self.seed).standard_normal(shape, np.float32)
+        values *= np.float32(self.deviation(shape))
+        return ops.convert_to_tensor(values, dtype=dtype)
+
+
+@keras.saving.register_keras_serializable("facehal")
 class ICNR(keras.initializers.Initializer):
     """Initialises a convolution before a pixel shuffle so that it starts as nearest-neighbour.
 

@@ -114,7 +114,7 @@ class Family:
     published: Published | None = None
 
 
-FOLDERS = ("cascade", "deepfake", "deepfillv1", "edgeconnect", "genface")
+FOLDERS = ("cascade", "deepfake", "deepfillv1", "edgeconnect", "genface", "symmfcnet")
 """The folders of :mod:`facehal.models` that hold families: a new one is added here."""
 
 DEFAULT = "cascaded"

@@ -163,6 +163,7 @@ class Task(abc.ABC):
         epoch_steps: steps that count as an epoch where there are roles; 0: a pass over the largest
             set.
         labels: batches need ``labels``, the subjects as integers.
+        landmarks: batches need ``landmarks``, (n, 68, 2) in pixels; not with ``augmentation``.
         noise: length of the random vector that batches need as ``noise``; 0 is none.
         augmentation: strength in [0, 1] of colour, small movements and blur in the faces of a batch
             (:mod:`facehal.data.augmentation`); 0 is none.
@@ -174,6 +175,7 @@ class Task(abc.ABC):
     roles: ClassVar[tuple[str, ...]] = ()
     epoch_steps: int = 0
     labels: ClassVar[bool] = False
+    landmarks: ClassVar[bool] = False
     noise: int = 0
     augmentation: float = 0.0
     config: Experiment

@@ -120,6 +120,7 @@ class Run:
                 mirror=training.mirror,
                 seed=training.seed * len(self.sets) + number,
                 labels=self.task.labels,
+                landmarks=self.task.landmarks,
                 noise=self.task.noise,
                 augmentation=self.task.augmentation,
                 progress=progress and len(one) > FEW,

@@ -12,6 +12,7 @@ from facehal.data.augmentation import NUMBERS, changed
 from facehal.data.faceset import FaceSet
 from facehal.data.pipeline import Abreast, Loaded, Pipeline, open_pipeline, prefetched
 from facehal.errors import ConfigError, DataError
+from facehal.faces.mask import hull_masks
 from facehal.images import write_png
 
 N, S = 22, 6
@@ -109,7 +110,7 @@ def streamed(sample_data) -> FaceSet:
 
 @pytest.fixture(scope="module")
 def loaded(streamed) -> Loaded:
-    return Loaded(*streamed.load(), streamed.labels, streamed.sha256)
+    return Loaded(*streamed.load(), streamed.labels, streamed.sha256, streamed.landmarks)
 
 
 def same(a: dict, b: dict) -> bool:
@@ -138,9 +139,10 @@ def test_the_draws_of_a_seed_stay():
     ]
 
 
+@pytest.mark.parametrize("more", [{"augmentation": 0.8}, {"landmarks": True}])
 @pytest.mark.parametrize("side", [None, 64, 16])
-def test_streamed_and_in_memory_are_bit_equal(sample_data, side):
-    options = {"side": side, "seed": 2, "labels": True, "noise": 7, "augmentation": 0.8}
+def test_streamed_and_in_memory_are_bit_equal(sample_data, side, more):
+    options = {"side": side, "seed": 2, "labels": True, "noise": 7, **more}
     memory = open_pipeline(sample_data, 5, **options)
     files = open_pipeline(sample_data, 5, memory=0, **options)
     assert isinstance(memory.source, Loaded) and isinstance(files.source, FaceSet)
@@ -177,6 +179,37 @@ def test_labels_and_noise(streamed):
     assert set(Pipeline(streamed, 6).batch(0)) == {"faces", "masks"}
 
 
+@pytest.mark.parametrize("side", [128, 64])
+def test_landmarks_stay_on_their_faces(streamed, side):
+    """Their hull, drawn anew, is the mask, mirrored and shrunk faces' too."""
+    pipeline = Pipeline(streamed, 12, side=side, landmarks=True, seed=3)
+    plain = Pipeline(streamed, 12, side=side, seed=3)
+    for step in (0, 3):
+        batch = pipeline.batch(step)
+        assert same({k: batch[k] for k in ("faces", "masks")}, plain.batch(step))
+        points = batch["landmarks"]
+        assert points.shape == (12, 68, 2) and points.dtype == np.float32
+        apart = hull_masks(points, side) != batch["masks"]
+        # Drawn at another size a hull's edge is another; mirrored, it rounds the other way.
+        assert apart.mean() < (0.002 if side == 128 else 0.015)
+
+
+def test_mirrored_landmarks_change_places(streamed):
+    """The right eye is on the left of the picture, whether the face is mirrored or not."""
+    random = np.random.default_rng((1, 0))
+    order, flip = random.permutation(24), random.random(24) < 0.5
+    points = Pipeline(streamed, 24, landmarks=True, seed=1).batch(0)["landmarks"]
+    assert 0 < flip.sum() < 24
+    assert (points[:, 36:42, 0].mean(1) < points[:, 42:48, 0].mean(1)).all()
+    for point, row, turned in zip(points, order, flip, strict=True):
+        original = streamed.landmarks[row]
+        if turned:
+            np.testing.assert_allclose(point[36], [127 - original[45, 0], original[45, 1]], 1e-5)
+            np.testing.assert_allclose(point[8], [127 - original[8, 0], original[8, 1]], 1e-5)
+        else:
+            np.testing.assert_array_equal(point, original)
+
+
 def test_augmented_anew_every_step(loaded):
     """After mirroring; another step changes the same faces otherwise; nothing else is touched."""
     options = {"seed": 4, "labels": True, "noise": 3}
@@ -195,8 +228,9 @@ def test_augmented_anew_every_step(loaded):
     assert not np.array_equal(other.batch(0)["faces"], pipeline.batch(0)["faces"])
 
 
-def test_shards_together_are_the_batch(loaded):
-    options = {"seed": 3, "labels": True, "noise": 5, "side": 32, "augmentation": 1.0}
+@pytest.mark.parametrize("more", [{"augmentation": 1.0}, {"landmarks": True}])
+def test_shards_together_are_the_batch(loaded, more):
+    options = {"seed": 3, "labels": True, "noise": 5, "side": 32, **more}
     whole = Pipeline(loaded, 6, **options)
     shards = [Pipeline(loaded, 6, shard=(index, 3), **options) for index in range(3)]
     for step in (0, 5, 9):
@@ -213,6 +247,7 @@ def test_what_a_pipeline_refuses(loaded):
         ({"batch_size": 4, "shard": (2, 2)}, ConfigError, "no shard 2 of 2"),
         ({"batch_size": 0}, ConfigError, "batch of 0"),
         ({"batch_size": 4, "augmentation": 1.5}, ConfigError, "augmentation of 1.5"),
+        ({"batch_size": 4, "augmentation": 0.1, "landmarks": True}, ConfigError, "do not follow"),
         ({"batch_size": 4, "side": 48}, DataError, "128x128 cannot be shrunk to 48x48"),
         ({"batch_size": 4, "side": 256}, DataError, "cannot be shrunk"),
         ({"batch_size": 4, "side": 0}, DataError, "cannot be shrunk"),
@@ -221,6 +256,10 @@ def test_what_a_pipeline_refuses(loaded):
             Pipeline(loaded, **options)
     with pytest.raises(DataError, match="24 of 24 faces have no subject"):
         Pipeline(Loaded(loaded.faces, loaded.masks), 4, labels=True)
+    with pytest.raises(DataError, match="24 faces without landmarks"):
+        Pipeline(Loaded(loaded.faces, loaded.masks), 4, landmarks=True)
+    with pytest.raises(DataError, match="landmarks of shape"):
+        Loaded(loaded.faces, loaded.masks, landmarks=loaded.landmarks[1:])
     with pytest.raises(DataError, match="labels of shape"):
         Loaded(loaded.faces, loaded.masks, loaded.labels[1:])
     with pytest.raises(DataError, match="nothing to train on"):

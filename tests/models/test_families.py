@@ -65,6 +65,20 @@ TINY = {
         "network": {"resolution": 32, "base": 4, "features": 32, "discriminator_base": 2},
         "training": {"reconstruction_epochs": 1, "generator_rate": 2.0e-3},
     },
+    "symmfcnet": {
+        "network": {
+            "resolution": 16,
+            "flow_base": 4,
+            "flow_cap": 8,
+            "light_base": 3,
+            "light_cap": 6,
+            "reconstruction_base": 4,
+            "reconstruction_cap": 8,
+            "discriminator_base": 4,
+        },
+        "loss": {"perceptual": 0},
+        "training": {"warping_epochs": 1, "joint_epochs": 1},
+    },
 }
 STEPS = 4  # an epoch: 24 faces in batches of 6
 

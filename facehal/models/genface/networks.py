@@ -8,10 +8,9 @@ import math
 from typing import Any
 
 import keras
-import numpy as np
-from keras import layers, ops
+from keras import layers
 
-from facehal.layers.convolution import activation
+from facehal.layers.convolution import Normal, activation
 from facehal.layers.unpooling import MaxPoolWithPlaces, MaxUnpool
 
 Tensor = Any
@@ -23,21 +22,6 @@ DEEPEST = 16
 # decoder's by the base. The last of a level has as many as the pooling whose places come next.
 ENCODER = (2, 2, 2, 4)
 DECODER = {3: (2, 2, 2, 4), 2: (2, 2), 1: (2, 1), 0: (1, 1)}
-
-
-@keras.saving.register_keras_serializable("facehal")
-class Normal(keras.initializers.RandomNormal):
-    """The normal distribution, drawn by NumPy: JAX would compile the drawing for every shape."""
-
-    def deviation(self, shape: tuple[int, ...]) -> float:
-        """The standard deviation for an array of this shape."""
-        return float(self.stddev)
-
-    def __call__(self, shape: tuple[int, ...], dtype: Any = None) -> Tensor:
-        """Values of ``shape``."""
-        values = np.random.default_rng(self.seed).standard_normal(shape, np.float32)
-        values *= np.float32(self.deviation(shape))
-        return ops.convert_to_tensor(values, dtype=dtype)
 
 
 @keras.saving.register_keras_serializable("facehal")
