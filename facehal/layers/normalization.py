@@ -52,9 +52,10 @@ class BatchNormalization(layers.BatchNormalization):
 class InstanceNormalization(layers.Layer):
     """Every channel of every picture to mean 0 and variance 1 (Ulyanov et al. 2016).
 
-    Without scale and offset, as PyTorch's ``InstanceNorm2d`` by default, whose epsilon it has.
-    Equal to ``GroupNormalization(-1, epsilon=1e-5, center=False, scale=False)`` of Keras, which
-    takes a detour over five axes.
+    Without scale and offset, as PyTorch's ``InstanceNorm2d`` by default, whose epsilon it has; the
+    numbers of ``GroupNormalization(-1, epsilon=1e-5, center=False, scale=False)`` of Keras, which
+    takes a detour over five axes. But a channel that is the same all over, as where nothing is
+    known of a picture, becomes 0: what rounding leaves of it would grow 300-fold in every layer.
 
     Args:
         epsilon: added to the variance.
@@ -69,8 +70,12 @@ class InstanceNormalization(layers.Layer):
     def call(self, inputs: Tensor) -> Tensor:
         """Statistics are taken in float32."""
         x = ops.cast(inputs, "float32")
-        mean, variance = ops.moments(x, axes=(1, 2), keepdims=True)
-        return ops.cast((x - mean) * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
+        # Against the first pixel, where a constant is 0 before its mean is rounded. It has no
+        # gradient: what is added to a channel changes nothing.
+        x = x - ops.stop_gradient(x[:, :1, :1])
+        x = x - ops.mean(x, axis=(1, 2), keepdims=True)
+        variance = ops.mean(ops.square(x), axis=(1, 2), keepdims=True)
+        return ops.cast(x * ops.rsqrt(variance + self.epsilon), self.compute_dtype)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """As the input's."""

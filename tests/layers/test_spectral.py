@@ -164,3 +164,38 @@ def test_instance_normalization():
     np.testing.assert_allclose(ours, theirs.permute(0, 2, 3, 1).numpy(), rtol=0, atol=5e-6)
     layer = InstanceNormalization(1e-3)
     assert InstanceNormalization.from_config(layer.get_config()).epsilon == 1e-3
+
+
+def test_gradient_of_instance_normalization_is_pytorchs():
+    """Whole, though the pixel that is subtracted first has none (achieved: 3e-7)."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
+    x = keras.Variable(3.0 + 2.0 * pictures(4))
+    layer = InstanceNormalization()
+    tensor = torch.tensor(x.numpy().copy(), requires_grad=True)
+    (torch.nn.InstanceNorm2d(4)(tensor.permute(0, 3, 1, 2)) ** 3).sum().backward()
+    found = keras.Variable(np.zeros(x.shape, "float32"), trainable=False)
+
+    def step(key, batch):
+        def loss():
+            return ops.sum(layer(x.value) ** 3), None
+
+        _, _, (gradient,) = value_and_gradients(loss, [x], [x, found])
+        found.assign(gradient)
+
+    stepper = Stepper(step, [x, found], jit=False)
+    with stepper.running():
+        stepper(None, {"x": np.zeros(1, np.float32)})
+    wanted = tensor.grad.numpy()
+    assert np.abs(found.numpy() - wanted).max() < 1e-5 * np.abs(wanted).max()
+
+
+def test_what_is_flat_stays_flat():
+    """Rounding is not made a picture of; what varies a little is normalised as ever."""
+    layer = InstanceNormalization()
+    flat = np.full((2, 13, 17, 3), (0.1, 7.3, -1234.567), np.float32)
+    np.testing.assert_array_equal(np.asarray(layer(flat)), 0 * flat)
+    little = flat + 1e-4 * np.abs(flat) * np.random.default_rng(0).standard_normal(flat.shape)
+    centred = little - little.mean(axis=(1, 2), keepdims=True)
+    wanted = centred / np.sqrt((centred**2).mean(axis=(1, 2), keepdims=True) + 1e-5)
+    found = np.asarray(layer(little.astype(np.float32)))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=0.01)

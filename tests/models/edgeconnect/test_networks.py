@@ -80,7 +80,7 @@ def test_discriminator_is_pytorchs(reference, training):
         for a, b in zip(found, wanted, strict=True):
             assert a.shape == b.shape
             apart = np.abs(a - b).max() / np.abs(b).max()
-            print(f"{apart:.1e} apart")
+            print(f"map {apart:.1e} apart")
             assert apart < 1e-5  # achieved: 8e-7
     assert [one.shape[1:] for one in found] == [
         *((16, 16, 4), (8, 8, 8), (4, 4, 16), (3, 3, 32), (2, 2, 1))
