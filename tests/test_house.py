@@ -113,6 +113,20 @@ def test_training_knows_no_family_by_name():
         assert not words & {text for text in texts if isinstance(text, str)}, module
 
 
+def test_no_two_classes_are_saved_under_one_name():
+    """Keras would take the one that was imported last."""
+    names: dict[str, str] = {}
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for mark in getattr(node, "decorator_list", []):
+                call = mark.func if isinstance(mark, ast.Call) else mark
+                if ast.unparse(call).endswith("register_keras_serializable"):
+                    name = f"{ast.literal_eval(mark.args[0])}>{node.name}"
+                    assert name not in names, f"{name}: {names[name]} and {module}"
+                    names[name] = module
+    assert len(names) > 20
+
+
 def test_public_interfaces_only():
     """Nothing is taken from inside Keras, TensorFlow or JAX."""
     inside = ("keras.src", "tensorflow.python", "jax._src")

@@ -34,7 +34,8 @@ def discounts(masks: np.ndarray, factor: float) -> np.ndarray:
         cv2.distanceTransform((mask == 0).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
         for mask in masks
     ]
-    powers: np.ndarray = np.float32(factor) ** np.stack(distances)
+    # In float64: NumPy's power of float32 differs in the last bit by its place in memory.
+    powers: np.ndarray = factor ** np.stack(distances).astype(np.float64)
     return powers.astype(np.float32)
 
 

@@ -42,7 +42,7 @@ def _reflected(x: Tensor, pixels: int) -> Tensor:
     return ops.pad(x, ((0, 0), (pixels, pixels), (pixels, pixels), (0, 0)), mode="reflect")
 
 
-@keras.saving.register_keras_serializable("facehal")
+@keras.saving.register_keras_serializable("facehal.edgeconnect")
 class Generator(keras.Model):
     """Fills the hole of a picture, of edges or of colours.
 
@@ -143,7 +143,7 @@ def picture_generator(width: int, blocks: int) -> Generator:
     return Generator(4, 3, width, blocks, name="picture_generator")
 
 
-@keras.saving.register_keras_serializable("facehal")
+@keras.saving.register_keras_serializable("facehal.edgeconnect")
 class Discriminator(keras.Model):
     """Tells real from generated patches of 70 pixels (Isola et al. 2017).
 

@@ -24,7 +24,7 @@ ENCODER = (2, 2, 2, 4)
 DECODER = {3: (2, 2, 2, 4), 2: (2, 2), 1: (2, 1), 0: (1, 1)}
 
 
-@keras.saving.register_keras_serializable("facehal")
+@keras.saving.register_keras_serializable("facehal.genface")
 class Msra(Normal):
     """He's initialisation by the mean of inputs and outputs, Caffe's ``variance_norm: AVERAGE``."""
 
@@ -33,7 +33,7 @@ class Msra(Normal):
         return math.sqrt(2.0 / (math.prod(shape[:-2]) * (shape[-2] + shape[-1]) / 2.0))
 
 
-@keras.saving.register_keras_serializable("facehal")
+@keras.saving.register_keras_serializable("facehal.genface")
 class Completion(keras.Model):
     """Paints a whole picture from one whose hole is filled with noise.
 
@@ -109,7 +109,7 @@ class Completion(keras.Model):
         return cls(**config)
 
 
-@keras.saving.register_keras_serializable("facehal")
+@keras.saving.register_keras_serializable("facehal.genface")
 class Discriminator(keras.Model):
     """How real a picture looks, or a square of it.
 
