@@ -10,6 +10,8 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from facehal.layers.convolution import Normal
+
 Tensor = Any
 Shape = tuple[int | None, ...]
 
@@ -82,7 +84,7 @@ class SpectralConvolution(layers.Layer):
                 name=name,
             )
 
-        draw = keras.initializers.RandomNormal(stddev=1.0)
+        draw = Normal(stddev=1.0)
         self.u = vector("u", self.filters, lambda shape, dtype: _unit(draw(shape, dtype=dtype)))
         rest = self.size**2 * input_shape[-1]  # type: ignore[operator]
         self.v = vector(

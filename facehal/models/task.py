@@ -160,8 +160,8 @@ class Task(abc.ABC):
         side: pixels of the faces that it trains on.
         roles: names of the sets of faces that it trains on, where they are more than one. A batch
             then holds ``batch_size`` faces of each, one set's after the other's.
-        epoch_steps: steps that count as an epoch where there are roles; 0: a pass over the largest
-            set.
+        epoch_steps: steps that count as an epoch; 0: a pass over the set, of several over the
+            largest.
         labels: batches need ``labels``, the subjects as integers.
         landmarks: batches need ``landmarks``, (n, 68, 2) in pixels; not with ``augmentation``.
         noise: length of the random vector that batches need as ``noise``; 0 is none.

@@ -128,7 +128,7 @@ class Run:
             for number, one in enumerate(self.sets.values())
         ]
         self.pipeline: Pipeline | Abreast = pipelines[0]
-        if self.task.roles:
+        if self.task.roles or self.task.epoch_steps:
             self.pipeline = Abreast(pipelines, self.task.epoch_steps)
         self.data_hash = faces.sha256
         self.validation = None

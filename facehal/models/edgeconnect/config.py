@@ -52,6 +52,7 @@ class EdgeConnectTraining(TrainingConfig):
     edge_epochs: int = setting(40, positive=True, free=True)
     picture_epochs: int = setting(40, free=True)  # on true edges; 0 leaves this stage out
     epochs: int = setting(40, positive=True, free=True)  # of the last stage
+    epoch_steps: int = setting(0)  # that count as an epoch; 0: a pass over the faces
     batch_size: int = setting(8, positive=True)
     generator_rate: float = setting(1e-4, positive=True)
     discriminator_rate: float = setting(1e-5, positive=True)

@@ -7,9 +7,9 @@ out, and where kernels are divided by their spectral norm.
 from typing import Any
 
 import keras
-from keras import initializers, layers, ops
+from keras import layers, ops
 
-from facehal.layers.convolution import SLOPE
+from facehal.layers.convolution import SLOPE, Normal
 from facehal.layers.normalization import InstanceNormalization
 from facehal.layers.spectral import SpectralConvolution
 
@@ -21,7 +21,7 @@ HALVINGS = 4
 
 def _convolution(filters: int, size: int, name: str, spectral: bool, **options: Any) -> Any:
     """A convolution, transposed or not, whose kernel starts from N(0, 0.02)."""
-    start = initializers.RandomNormal(stddev=0.02)
+    start = Normal(stddev=0.02)
     if spectral:
         return SpectralConvolution(filters, size, kernel_initializer=start, name=name, **options)
     transposed = options.pop("transposed", False)

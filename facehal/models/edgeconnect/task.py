@@ -157,6 +157,7 @@ class EdgeConnectTask(Task):
         self.config: EdgeConnectConfig = config
         self.side = config.network.resolution
         training = config.training
+        self.epoch_steps = training.epoch_steps
         stages = (
             Stage("edges", "edges", training.edge_epochs),
             Stage("pictures", "pictures on true edges", training.picture_epochs),

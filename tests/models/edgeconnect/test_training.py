@@ -12,6 +12,7 @@ from facehal.models.edgeconnect.canny import canny, grey
 from facehal.models.edgeconnect.config import EdgeConnectConfig
 from facehal.models.edgeconnect.model import EdgeConnect, hole_of
 from facehal.training.phases import Trainer
+from facehal.training.run import Run
 
 SIDE = 32
 STAGES = ["edges", "pictures", "joint"]
@@ -169,6 +170,18 @@ def test_a_stage_of_true_edges_may_be_left_out():
     assert f"{SIDE}/pixel" in task.build(1, None, 1).names
 
 
+def test_an_epoch_may_be_so_many_steps(sample_data, tmp_path):
+    """Of 24 faces in batches of 4 it would be 6."""
+    batches = []
+    for steps, epoch in ((0, 6), (5, 5)):
+        training = {"edge_epochs": 2, "picture_epochs": 0, "epochs": 1, "epoch_steps": steps}
+        run = Run(configuration(training=training), sample_data, tmp_path / str(steps))
+        assert (run.stage_steps, run.total_steps) == (2 * epoch, 3 * epoch)
+        batches.append(run.pipeline.batch(7)["faces"])
+    assert batches[0].shape == (4, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(*batches)
+
+
 def test_settings_that_cannot_be():
     small = {"network": {"resolution": 24}, "loss": {"features": "alexnet", "content": 1.0}}
     for given, message in (
@@ -199,7 +212,8 @@ def test_published_settings():
     assert (loss.pixel, loss.matching, loss.style, loss.content) == (1.0, 10.0, 250.0, 0.1)
     assert (loss.adversarial, loss.features, network.sigma) == (0.1, "vgg19", 2.0)
     compact = load_config("edgeconnect_compact")
-    assert compact.network.resolution == 128 and compact.loss.features == "alexnet"
+    assert (compact.network.resolution, compact.network.sigma) == (128, 1.0)
+    assert [stage.epochs for stage in task_of(compact).stages] == [6, 3, 9]
 
 
 def test_page_shows_every_column():
