@@ -50,14 +50,17 @@ demo-web: install ## a local page to drop photos on, at 127.0.0.1:7860 or PORT; 
 	  { echo "installing Gradio for the page, once"; $(BIN)/python -m pip install --quiet --editable '.[web]'; }
 	$(BIN)/facehal demo-web --model $(MODEL) $(if $(PORT),--port $(PORT))
 
+# Two processes, for most of a test is one thread's work; a file's tests stay together, with what they share.
+JOBS ?= 2
+SHARED_OUT := -n $(JOBS) --dist loadfile
 test: install lint ## everything: lint, the tests, the core again on JAX where it is installed; LOWEST=1, CI: test-lowest, too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED_OUT)
 	$(MAKE) test-core
 	$(if $(or $(LOWEST),$(CI)),$(MAKE) test-lowest)
 
 test-core:
 	@if $(BIN)/python -c 'import jax' 2>/dev/null; then \
-	  KERAS_BACKEND=jax $(BIN)/python -m pytest -m core; \
+	  KERAS_BACKEND=jax $(BIN)/python -m pytest -m core $(SHARED_OUT); \
 	else echo "JAX is not installed: the second run of the core is left out (make test EXTRAS=test,jax)"; fi
 
 # Every requirement at the lower bound that setup.cfg gives it. The releases of that time have no
@@ -66,13 +69,13 @@ LOWEST_PYTHON ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.10.*/bin/pytho
   $(shell command -v python3.10 || command -v python3.11 || command -v python3.12) $(PYTHON))
 
 test-lowest: $(LOWEST_VENV)/.installed ## the core on TensorFlow with the oldest packages that setup.cfg allows
-	KERAS_BACKEND=tensorflow $(LOWEST_VENV)/bin/python -m pytest -m core
+	KERAS_BACKEND=tensorflow $(LOWEST_VENV)/bin/python -m pytest -m core $(SHARED_OUT)
 
 $(LOWEST_VENV)/.installed: setup.cfg tools/lowest.py
 	$(LOWEST_PYTHON) -m venv --clear $(LOWEST_VENV)
 	$(LOWEST_PYTHON) tools/lowest.py tensorflow portraits > $(LOWEST_VENV)/pins.txt
 	$(LOWEST_VENV)/bin/python -m pip install --quiet --upgrade pip
-	$(LOWEST_VENV)/bin/python -m pip install --quiet --requirement $(LOWEST_VENV)/pins.txt 'pytest>=8'
+	$(LOWEST_VENV)/bin/python -m pip install --quiet --requirement $(LOWEST_VENV)/pins.txt 'pytest>=8' 'pytest-xdist>=3.6'
 	@touch $@
 
 lint: install ## ruff and mypy

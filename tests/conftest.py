@@ -20,6 +20,16 @@ def shared() -> Path:
     return folder
 
 
+@pytest.fixture
+def record_property(record_property):
+    """pytest's own, with plain numbers: NumPy's do not travel between the processes of a run."""
+
+    def record(name: str, value: object) -> None:
+        record_property(name, np.asarray(value, np.float64).tolist())
+
+    return record
+
+
 @pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     """Public-domain portrait of Eileen Collins: (512, 512, 3) uint8 RGB."""
