@@ -35,7 +35,9 @@ def discounts(masks: np.ndarray, factor: float) -> np.ndarray:
         for mask in masks
     ]
     # In float64: NumPy's power of float32 differs in the last bit by its place in memory.
-    powers: np.ndarray = factor ** np.stack(distances).astype(np.float64)
+    # So do OpenCV's roots; the squares are whole numbers.
+    squares = np.rint(np.stack(distances).astype(np.float64) ** 2)
+    powers: np.ndarray = factor ** np.sqrt(squares)
     return powers.astype(np.float32)
 
 
