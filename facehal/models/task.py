@@ -135,6 +135,34 @@ class Chart:
     bound: tuple[float, str] | None = None
 
 
+def discriminator_loss(
+    column: str, bound: float, title: str = "Discriminator", name: str = "loss"
+) -> Chart:
+    """A discriminator's loss, with the level under which a run warns; 0 is none."""
+    return Chart(
+        title,
+        [ChartLine(name, column, "c4")],
+        log=True,
+        bound=(bound, "collapse_bound") if bound else None,
+    )
+
+
+def probabilities(
+    head: str,
+    answers: Sequence[tuple[str, str, str]],
+    title: str = "Its probability of “real”",
+) -> Chart:
+    """What a discriminator says of several kinds of pictures.
+
+    Args:
+        head: of the columns ``HEAD/KEY_probability``.
+        answers: name, key and colour of each kind.
+        title: heading.
+    """
+    lines = [ChartLine(name, f"{head}/{key}_probability", colour) for name, key, colour in answers]
+    return Chart(title, lines, limits=(0.0, 1.0))
+
+
 @dataclass(frozen=True)
 class Page:
     """What the page of a run says of its family.

@@ -33,6 +33,8 @@ from facehal.models.task import (
     System,
     Task,
     Update,
+    discriminator_loss,
+    probabilities,
 )
 
 Tensor = Any
@@ -238,21 +240,11 @@ class _GanTask(Task):
         charts = [Chart("Generator", [*lines, ChartLine("sum", f"{size}/generator")], log=True)]
         if not loss.adversarial_at(size):
             return charts
-        bound = self.config.training.collapse_bound
-        probability = (("real pictures", "real", "c3"), ("hallucinated", "fake", "c2"))
+        answers = (("real pictures", "real", "c3"), ("hallucinated", "fake", "c2"))
         return [
             *charts,
-            Chart(
-                "Discriminator",
-                [ChartLine("loss", f"{size}/discriminator", "c4")],
-                log=True,
-                bound=(bound, "collapse_bound") if bound else None,
-            ),
-            Chart(
-                "Its probability of “real”",
-                [ChartLine(name, f"{size}/{key}_probability", c) for name, key, c in probability],
-                limits=(0.0, 1.0),
-            ),
+            discriminator_loss(f"{size}/discriminator", self.config.training.collapse_bound),
+            probabilities(str(size), answers),
         ]
 
 

@@ -35,6 +35,8 @@ from facehal.models.task import (
     System,
     Task,
     Update,
+    discriminator_loss,
+    probabilities,
 )
 
 Tensor = Any
@@ -244,18 +246,8 @@ class EdgeConnectTask(Task):
         return Chart("Generator", [*lines, ChartLine("sum", f"{head}/generator")], log=True)
 
     def _discriminator(self, head: str) -> list[Chart]:
-        bound = self.config.training.collapse_bound
-        probability = (("true", "real", "c3"), ("generated", "fake", "c2"))
+        answers = (("true", "real", "c3"), ("generated", "fake", "c2"))
         return [
-            Chart(
-                "Discriminator",
-                [ChartLine("loss", f"{head}/discriminator", "c4")],
-                log=True,
-                bound=(bound, "collapse_bound") if bound else None,
-            ),
-            Chart(
-                "Its probability of “real”",
-                [ChartLine(n, f"{head}/{key}_probability", c) for n, key, c in probability],
-                limits=(0.0, 1.0),
-            ),
+            discriminator_loss(f"{head}/discriminator", self.config.training.collapse_bound),
+            probabilities(head, answers),
         ]

@@ -27,6 +27,8 @@ from facehal.models.task import (
     System,
     Task,
     Update,
+    discriminator_loss,
+    probabilities,
 )
 
 Tensor = Any
@@ -272,17 +274,8 @@ class GenFaceTask(Task):
         probability = (("real pictures", "real", "c3"), ("painted", "fake", "c2"))
         charts = [
             Chart("Network", lines, log=True),
-            Chart(
-                "Discriminators",
-                [ChartLine("loss of both", f"{size}/discriminator", "c4")],
-                log=True,
-                bound=(bound, "collapse_bound") if bound else None,
-            ),
-            Chart(
-                "Their probability of “real”",
-                [ChartLine(name, f"{size}/{key}_probability", c) for name, key, c in probability],
-                limits=(0.0, 1.0),
-            ),
+            discriminator_loss(f"{size}/discriminator", bound, "Discriminators", "loss of both"),
+            probabilities(str(size), probability, "Their probability of “real”"),
         ]
         return Page(
             title=f"GenFace, size {config.size}, {size}×{size}",

@@ -35,6 +35,7 @@ from facehal.models.task import (
     System,
     Task,
     Update,
+    discriminator_loss,
 )
 
 Tensor = Any
@@ -256,12 +257,7 @@ class SymmFCNetTask(Task):
             bound = self.config.training.collapse_bound
             answers = (("real pictures", "real", "c3"), ("completed", "fake", "c2"))
             charts += [
-                Chart(
-                    "Discriminator",
-                    [ChartLine("loss", f"{side}/discriminator", "c4")],
-                    log=True,
-                    bound=(bound, "collapse_bound") if bound else None,
-                ),
+                discriminator_loss(f"{side}/discriminator", bound),
                 Chart(
                     "Its answer",
                     [ChartLine(name, f"{side}/{key}", colour) for name, key, colour in answers],
