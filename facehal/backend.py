@@ -43,15 +43,22 @@ def summed_over_replicas(tensor: Tensor) -> Tensor:
     return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tensor)
 
 
+def has_accelerator() -> bool:
+    """Whether the backend sees a GPU or a TPU."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
 def resolve_jit(choice: bool | str) -> bool:
     """XLA for JAX and on a GPU; plain graphs for TensorFlow on a CPU, where it seldom pays."""
     if choice != "auto":
         return bool(choice)
-    if name() != "tensorflow":
-        return True
-    import tensorflow as tf
-
-    return bool(tf.config.list_physical_devices("GPU"))
+    return name() != "tensorflow" or has_accelerator()
 
 
 def value_and_gradients(

@@ -313,7 +313,8 @@ def compare(
         ),
     ] = None,
     minutes: Annotated[
-        float, typer.Option(min=0, help="Of training for each system, of all calls together.")
+        float,
+        typer.Option(min=0, help="Of the machine's work on each system, in all calls together."),
     ] = 60.0,
     limit: Annotated[int | None, typer.Option(min=1, help="Train on the first faces.")] = None,
     test_limit: Annotated[int | None, typer.Option(min=2, help="Measure on the first.")] = None,

@@ -155,7 +155,7 @@ def ablate(
             continue
         text = yaml.safe_dump(plan[name].to_dict(), sort_keys=False)
         write_text(out / f"{name}.yaml", text, TrainingError)
-        train_apart(out, name, source, max_minutes)
+        train_apart(out, name, source, max_minutes=max_minutes)
 
     states = {name: state for name in plan if (state := read_status(out, name))}
     # What failed late may have left a model, and what was stopped early a small one: neither is
@@ -186,7 +186,7 @@ def ablate(
         "faces": len(faces.names),
         "resolution": side,
         "base": str(base or _experiments(experiments) / f"{PREFIX}{BASE}.yaml"),
-        "minutes": "in training steps, on the machine as it was; see environment.json of each run",
+        "minutes": "of the machine's work in training steps; see environment.json of each run",
     }
     if warnings := _warnings(plan, states, str(Path(test).resolve()) in folders):
         about["warning"] = "; ".join(warnings)

@@ -81,8 +81,9 @@ def compare(
             writes, and for ``portraits.png``: the two public-domain portraits by every system.
         names: systems to train; by default all. The table also has those trained before.
         people: prepared faces with both of :data:`PEOPLE`, by default ``test``.
-        minutes: of training for every system, of all calls together; one that ends before has had
-            its whole schedule.
+        minutes: of the machine's work for every system, of all calls together
+            (:func:`facehal.training.cluster.work_clock`: a machine that does other things besides
+            trains as much, only later); one that ends before has had its whole schedule.
         limit: train on the first faces only (for a trial).
         test_limit: measure on the first faces only.
         metrics: as in :func:`facehal.evaluation.table1.table1`; by default all, those whose
@@ -121,7 +122,7 @@ def compare(
         print(f"{name} ({number} of {len(todo)}): {left:.0f} minutes", flush=True)
         text = yaml.safe_dump(plan[name].to_dict(), sort_keys=False)
         write_text(out / f"{name}.yaml", text, TrainingError)
-        train_apart(out, name, sources[name], left)
+        train_apart(out, name, sources[name], max_work=minutes)
 
     states = {name: state for name in plan if (state := read_status(out, name))}
     trained = {name: str(out / name / "model.keras") for name in states if "steps" in states[name]}

@@ -5,7 +5,6 @@ and all memory is given back when it ends. ``OUT/NAME/`` is the run's folder, ``
 complete configuration, ``OUT/NAME.json`` how far it came, written when its process ends.
 """
 
-import csv
 import json
 import subprocess
 import sys
@@ -93,7 +92,14 @@ def is_finished(out: Path, name: str, config: Any) -> bool:
     )
 
 
-def train_apart(out: Path, name: str, source: dict[str, Any], max_minutes: float | None) -> None:
+def train_apart(
+    out: Path,
+    name: str,
+    source: dict[str, Any],
+    *,
+    max_minutes: float | None = None,
+    max_work: float | None = None,
+) -> None:
     """Trains a run in another process and sees to it that its status is written.
 
     Args:
@@ -102,9 +108,12 @@ def train_apart(out: Path, name: str, source: dict[str, Any], max_minutes: float
         source: ``data``, a folder of prepared faces, several, or for every role of the family a
             folder and a person of it; and ``limit``.
         max_minutes: of training, in this call.
+        max_work: minutes of the machine's work, in all calls together
+            (:class:`facehal.training.run.Run`).
     """
     (out / f"{name}.json").unlink(missing_ok=True)
-    job = json.dumps({"out": str(out), "name": name, **source, "max_minutes": max_minutes})
+    limits = {"max_minutes": max_minutes, "max_work": max_work}
+    job = json.dumps({"out": str(out), "name": name, **source, **limits})
     # The pipe tells the process when this one is gone, killed or not.
     with subprocess.Popen(
         [sys.executable, "-m", "facehal", "train-one", job], stdin=subprocess.PIPE
@@ -133,7 +142,8 @@ def train_here(job: str) -> None:
             out / name,
             resume=(out / name / "config.yaml").exists(),
             limit=source["limit"],
-            max_minutes=wanted["max_minutes"],
+            max_minutes=wanted.get("max_minutes"),
+            max_work=wanted.get("max_work"),
         )
         run.fit()
     except FacehalError as error:
@@ -152,7 +162,7 @@ def train_here(job: str) -> None:
         resolution=run.averaged.resolutions[-1],
         steps=run.step,
         total_steps=run.total_steps,
-        minutes=_seconds(run) / 60,
+        minutes=run.worked / 60,
         **source,
     )
 
@@ -162,13 +172,3 @@ def _faces(data: Any) -> Any:
     if not isinstance(data, dict):
         return data
     return {role: FaceSet.open(folder).of_subject(name) for role, (folder, name) in data.items()}
-
-
-def _seconds(run: Run) -> float:
-    """Time in training steps since the run began: of finished epochs, and of the one under way."""
-    total = run.partial.get("seconds", 0.0)
-    path = run.folder.history
-    if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
-    return total

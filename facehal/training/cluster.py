@@ -1,12 +1,14 @@
 """Where a run trains: one device, or several accelerators of one machine that share every batch."""
 
 import contextlib
+import time
 from typing import Any
 
 import keras
 
 from facehal import backend
 from facehal.errors import TrainingError
+from facehal.processes import usable_cores
 
 
 def available() -> list[str]:
@@ -17,6 +19,17 @@ def available() -> list[str]:
         devices = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
         return [device.name.removeprefix("/device:") for device in devices]
     return list(keras.distribution.list_devices())
+
+
+def work_clock() -> float:
+    """Seconds of work that this machine has done for this process; differences mean something.
+
+    On an accelerator time as it passes. On processors, which other programs share, the processor
+    time of all threads over the number of cores: what would have passed on an idle machine.
+    """
+    if backend.has_accelerator():
+        return time.monotonic()
+    return time.process_time() / usable_cores()
 
 
 class Devices:

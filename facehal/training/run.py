@@ -21,7 +21,7 @@ from facehal.models.saving import save_model
 from facehal.models.task import Task
 from facehal.training import checkpoints
 from facehal.training.bar import Bar, alarm
-from facehal.training.cluster import Devices
+from facehal.training.cluster import Devices, work_clock
 from facehal.training.folder import Board, RunFolder
 from facehal.training.history import collapses, read_history
 from facehal.training.phases import Trainer
@@ -72,6 +72,9 @@ class Run:
         memory: bytes that the faces may take; a larger set is read from its files as it is needed.
         max_minutes: stop after this many minutes of training with everything written, as if the
             schedule ended there (for a machine that is only lent).
+        max_work: likewise after this many minutes of the machine's work on the whole training, all
+            calls together (:func:`facehal.training.cluster.work_clock`): as much training, however
+            busy the machine is.
         progress: show the bar.
 
     Raises:
@@ -94,12 +97,13 @@ class Run:
         limit: int | None = None,
         validation: str | Path | None = None,
         max_minutes: float | None = None,
+        max_work: float | None = None,
         devices: int = 1,
         memory: float = MEMORY,
         progress: bool = True,
     ):
         self.config, self.folder = config, RunFolder(Path(folder))
-        self.progress, self.max_minutes = progress, max_minutes
+        self.progress, self.max_minutes, self.max_work = progress, max_minutes, max_work
         self.task = task_of(config)
         found = checkpoints.latest(self.folder.checkpoints)
         if resume and found is None:
@@ -140,6 +144,7 @@ class Run:
         self.step = 0
         self.stage = self.stage_start = 0  # index into the stages; the step at which it began
         self.partial: dict[str, float] = {}  # sums over the steps of the epoch under way
+        self.worked = 0.0  # seconds of the machine's work in all training steps
         if found is not None and resume:
             self._restore(found)
         else:
@@ -224,6 +229,7 @@ class Run:
                 f"{path}: was trained on other faces; prepare the same data, or start a new run"
             )
         self.step, self.partial = state["step"], state["partial"]
+        self.worked = state.get("worked", 0.0)
         self.stage, self.stage_start = state["stage"], state["stage_start"]
         self._build()
         checkpoints.restore(self.trainer, path)
@@ -266,8 +272,7 @@ class Run:
                     self._keep_stage()
                     if self.stage + 1 == len(self.task.stages):
                         break
-                minutes = (time.monotonic() - started) / 60
-                if trained and self.max_minutes is not None and minutes >= self.max_minutes:
+                if trained and self._is_time(time.monotonic() - started):
                     break
                 if finished:
                     self._grow()
@@ -280,6 +285,11 @@ class Run:
         self.board.close()
         self._write_report()  # the last page may be of an epoch before
         return self.folder.model
+
+    def _is_time(self, seconds: float) -> bool:
+        """Whether a limit is reached, ``seconds`` after the beginning of this call."""
+        limits = ((seconds, self.max_minutes), (self.worked, self.max_work))
+        return any(most is not None and done >= 60 * most for done, most in limits)
 
     def _watcher(self) -> Bar:
         """The bar of the present stage: each has its own speed."""
@@ -306,11 +316,12 @@ class Run:
         per_epoch = self.pipeline.steps_per_epoch
         epoch_end = (self.step // per_epoch + 1) * per_epoch
         stop = min(epoch_end, self.step + self.config.training.checkpoint_steps)
-        began = time.monotonic()
+        began, worked = time.monotonic(), work_clock()
         with self.devices.scope():
             means = self.trainer.fit(self._batches(stop), watcher.stepped)
         watcher.look(means)
         self._add(time.monotonic() - began)
+        self.worked += work_clock() - worked
         self.step = stop
         self.trainer.copy_average_to(self.averaged)
         if stop == epoch_end:
@@ -378,6 +389,7 @@ class Run:
             "stage": self.stage,
             "stage_start": self.stage_start,
             "partial": self.partial,
+            "worked": self.worked,
             "data_sha256": self.data_hash,
         }
         try:

@@ -173,8 +173,8 @@ def test_a_model_that_cannot_be_read_is_recorded_and_made_anew(
     assert table.loc["l2", "state"] == f"failed: {problems['l2']}"
     assert table.loc["base", "l1"] == before.loc["base", "l1"]
 
-    def train(out, name, source, max_minutes):
-        job = {"out": str(out), "name": name, **source, "max_minutes": max_minutes}
+    def train(out, name, source, **limits):
+        job = {"out": str(out), "name": name, **source, **limits}
         train_here(json.dumps(job))
 
     monkeypatch.setattr(ablations, "train_apart", train)  # here: another process takes its time
@@ -214,7 +214,7 @@ def test_a_killed_process_is_recorded(tmp_path, monkeypatch):
     script.write_text("#!/bin/sh\nkill -9 $$\n")
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
-    train_apart(tmp_path, "l2", {"data": "faces", "limit": None}, None)
+    train_apart(tmp_path, "l2", {"data": "faces", "limit": None})
     status = json.loads((tmp_path / "l2.json").read_text())
     assert (
         status["state"] == "failed" and "signal 9; perhaps for want of memory" in status["reason"]

@@ -183,6 +183,7 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     run.fit()
     last = copy / "checkpoints" / "step_00000026.npz"
     assert run.step == 26 and checkpoints.latest(copy / "checkpoints") == last
+    worked = run.worked
     assert load_config(copy / "config.yaml") == longer
     about = json.loads((copy / "environment.json").read_text())
     assert about["step"] == 24 and [one["step"] for one in about["earlier"]] == [0]
@@ -197,6 +198,11 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     assert "\n" not in str(caught.value)
     assert checkpoints.latest(copy / "checkpoints") == last
     assert len(history(copy)) == 8
+
+    run = Run(longer, sample_data, copy, limit=LIMIT, resume=True, progress=False, max_work=0)
+    assert run.worked == worked > 0  # of all calls
+    run.fit()
+    assert run.step == 27 and run.worked > worked
 
 
 def test_a_folder_in_use(finished, config, sample_data):
