@@ -58,6 +58,10 @@ test: install lint ## everything: lint, the tests, the core again on JAX where i
 	$(MAKE) test-core
 	$(if $(or $(LOWEST),$(CI)),$(MAKE) test-lowest)
 
+# Most of this run is XLA compiling what runs once or twice: unoptimised, and kept for the next time.
+test-core: export XLA_FLAGS := --xla_backend_optimization_level=0
+test-core: export JAX_COMPILATION_CACHE_DIR := $(CURDIR)/build/jax
+test-core: export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS := 0.3
 test-core:
 	@if $(BIN)/python -c 'import jax' 2>/dev/null; then \
 	  KERAS_BACKEND=jax $(BIN)/python -m pytest -m core $(SHARED_OUT); \

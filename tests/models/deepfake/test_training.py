@@ -17,7 +17,6 @@ from facehal.models.base import read_model
 from facehal.training.run import Run
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.core
 
 
 def values(network) -> list[np.ndarray]:

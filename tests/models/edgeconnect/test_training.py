@@ -81,7 +81,6 @@ def stages(pipeline) -> dict[str, Stage]:
     return found
 
 
-@pytest.mark.core
 def test_each_stage_trains_its_networks(stages):
     """And leaves the other generator alone; the third stage goes on with the second's critic."""
     for name, stage in stages.items():
@@ -95,7 +94,6 @@ def test_each_stage_trains_its_networks(stages):
     assert not moved(pictures.after[2], joint.before[2])
 
 
-@pytest.mark.core
 def test_losses_fall(stages):
     """Four faces by heart; the third stage begins where the second ended."""
     pixel = f"{SIDE}/pixel"

@@ -13,8 +13,6 @@ from facehal.models.genface.config import GenFaceConfig
 from facehal.models.genface.task import moved, parsing_loss
 from facehal.training.phases import Trainer
 
-pytestmark = pytest.mark.core
-
 SIDE = 32
 NETWORK = {"resolution": SIDE, "base": 4, "features": 32, "discriminator_base": 2}
 PLAIN = {"pairs": False, "shift": 0, "rotation": 0, "stretch": False}

@@ -26,7 +26,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 from small import SIDE, batches, configuration, model, raw_batch
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.core
 
 TERMS = {
     WARPING: ("landmark", "smoothness", "illumination", "generator"),
