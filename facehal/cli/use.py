@@ -1,6 +1,7 @@
 """Verbs that use a trained model."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -91,17 +92,26 @@ def swap(
 @app.command("demo-web")
 def demo_web(
     model: ModelOption = "compact",
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=MODEL: one more for the page's menu; may be repeated."),
+    ] = None,
+    compared: Annotated[
+        Path | None,
+        typer.Option(help="A folder of `facehal compare`: all that it trained, in the menu."),
+    ] = None,
     engine: EngineOption = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Of the page's address.")] = 7860,
 ) -> None:
-    """A local page: drop a photo, see the mask, every resolution and the result (extra: web)."""
+    """A local page: drop a photo, see mask, resolutions, result and variants (extra: web)."""
     from facehal.inference.hallucinator import load, needs_keras
-    from facehal.web import gradio, serve
+    from facehal.web import gradio, menu, serve
 
     gradio()  # before the model: a missing package is said at once
-    if needs_keras(model, engine):
+    models = menu(model, system or (), compared)
+    if any(needs_keras(one, engine) for one in models.values()):
         import_keras()
-    serve(load(model, engine=engine), port)
+    serve({name: partial(load, one, engine=engine) for name, one in models.items()}, port)
 
 
 @app.command()
