@@ -123,23 +123,34 @@ def input_gradient(function: Callable[[Tensor], Tensor], inputs: Tensor) -> Tens
 
 
 class Parallel:
-    """The accelerators of one machine that share every batch evenly.
+    """Accelerators that share every batch evenly: of one machine, or of several workers.
 
-    TensorFlow: ``tf.distribute.MirroredStrategy``; JAX: ``keras.distribution.DataParallel``. Losses
-    and statistics of batch normalisation are those of the whole batch.
+    TensorFlow: ``tf.distribute.MirroredStrategy`` and ``MultiWorkerMirroredStrategy``; JAX:
+    ``keras.distribution.DataParallel``, over ``jax.distributed`` where there are several workers.
+    Losses and statistics of batch normalisation are those of the whole batch.
 
     Args:
-        devices: two names or more, as the backend calls them.
+        devices: two names or more, as the backend calls them; None: all accelerators of all
+            workers, once :func:`join_workers` has been called.
+
+    Attributes:
+        count: how many they are.
     """
 
-    def __init__(self, devices: Sequence[str]):
+    def __init__(self, devices: Sequence[str] | None):
         self._strategy: Any
         if name() == "tensorflow":
             import tensorflow as tf
 
-            self._strategy = tf.distribute.MirroredStrategy(list(devices))
+            if devices is None:
+                self._strategy = _workers["strategy"]
+            else:
+                self._strategy = tf.distribute.MirroredStrategy(list(devices))
+            self.count = int(self._strategy.num_replicas_in_sync)
         else:
-            self._strategy = keras.distribution.DataParallel(devices=list(devices))
+            names = list(devices or keras.distribution.list_devices())
+            self._strategy = keras.distribution.DataParallel(devices=names)
+            self.count = len(names)
 
     def scope(self) -> Any:
         """Build and train a model in it; other models, outside, stay on one device."""
@@ -150,23 +161,77 @@ class Parallel:
         self._strategy.run(function, args=(tensors,))
 
     def shared_out(self, batch: Arrays) -> Any:
-        """A batch on the devices, each with its rows."""
+        """A batch on the devices, each with its rows; every worker has the whole of it."""
         if name() == "tensorflow":
             import tensorflow as tf
-
-            count = self._strategy.num_replicas_in_sync
 
             def share(context: Any) -> dict[str, Tensor]:
                 index = context.replica_id_in_sync_group
                 return {
-                    key: tf.constant(x[_rows(len(x), index, count)]) for key, x in batch.items()
+                    key: tf.constant(x[_rows(len(x), index, self.count)])
+                    for key, x in batch.items()
                 }
 
             return self._strategy.experimental_distribute_values_from_function(share)
+        import jax
+
+        layouts = {key: self._strategy.get_data_layout(x.shape) for key, x in batch.items()}
+        if jax.process_count() == 1:
+            return {
+                key: keras.distribution.distribute_tensor(x, layouts[key])
+                for key, x in batch.items()
+            }
+        # Keras would send whole arrays to devices of other machines.
         return {
-            key: keras.distribution.distribute_tensor(x, self._strategy.get_data_layout(x.shape))
+            key: jax.make_array_from_callback(
+                x.shape,
+                layouts[key].backend_layout,
+                lambda index, x=x: x[index],  # type: ignore
+            )
             for key, x in batch.items()
         }
+
+
+_workers: dict[str, Any] = {}
+"""TensorFlow's strategy of this process: it can be made once, before anything else."""
+
+
+def join_workers(addresses: Sequence[str], index: int) -> None:
+    """Connects this process with the others that train the same model.
+
+    To be called before the backend has done anything else. Waits for the others.
+
+    Args:
+        addresses: ``host:port`` of every worker, the same list on all.
+        index: which of them this process is.
+    """
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            tf.train.ClusterSpec({"worker": list(addresses)}),
+            task_type="worker",
+            task_id=index,
+            rpc_layer="grpc",
+        )
+        _workers["strategy"] = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+        return
+    import jax
+
+    jax.distributed.initialize(addresses[0], len(addresses), index)
+
+
+def is_lost_worker(error: Exception) -> bool:
+    """Whether an error of a step with :func:`join_workers` says that another worker is gone."""
+    if name() == "tensorflow":
+        import tensorflow as tf
+
+        gone = (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)
+        return isinstance(error, (*gone, tf.errors.InternalError, tf.errors.DeadlineExceededError))
+    import jax
+
+    # Gloo, which connects processors, has no type of error of its own.
+    return isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error)
 
 
 def _rows(length: int, index: int, count: int) -> slice:

@@ -93,6 +93,16 @@ MinutesOption = Annotated[
 DevicesOption = Annotated[
     int, typer.Option("--devices", min=1, help="GPUs that share every batch evenly.")
 ]
+WorkersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="HOST:PORT,HOST:PORT,… of the processes that train together, the same on all; "
+        "default: what TF_CONFIG says."
+    ),
+]
+WorkerOption = Annotated[
+    int | None, typer.Option(min=0, help="Which of --workers this process is; 0 writes.")
+]
 MemoryOption = Annotated[
     float,
     typer.Option(
@@ -141,10 +151,15 @@ def train(
     validation: ValidationOption = None,
     max_minutes: MinutesOption = None,
     devices: DevicesOption = 1,
+    workers: WorkersOption = None,
+    worker: WorkerOption = None,
     memory: MemoryOption = 4.0,
 ) -> None:
     """Trains a run, or goes on with it."""
     import_keras()
+    from facehal.training.cluster import Workers
+
+    together = Workers.found(workers, worker)  # before the backend does anything
     from facehal.models import families, load_config
     from facehal.training.run import Run
 
@@ -169,9 +184,12 @@ def train(
         validation=validation,
         max_minutes=max_minutes,
         devices=devices,
+        workers=together,
         memory=memory * 1e9,
     )
     path = run.fit()
+    if not run.chief:
+        return
     if run.step < run.total_steps:
         print(f"{path}: {run.step} of {run.total_steps} steps done; --resume goes on")
     else:

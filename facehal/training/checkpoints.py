@@ -32,12 +32,13 @@ class NotFinite(Exception):
     """A value that is to be stored is no number; ``str()`` names its variable."""
 
 
-def save(model: Stored, folder: Path, step: int, state: dict[str, Any]) -> Path:
+def save(model: Stored, folder: Path, step: int, state: dict[str, Any], chief: bool = True) -> Path:
     """Writes ``folder/step_N.npz`` and removes all but the newest two.
 
     Args:
         model: every variable in its groups is stored: networks, optimizers, moving average.
         state: further JSON-able values: configuration, stage, partial sums.
+        chief: write it; the other workers only read their variables, for some are sums over all.
 
     Raises:
         TrainingError: the file cannot be written (disk full, no permission).
@@ -48,6 +49,8 @@ def save(model: Stored, folder: Path, step: int, state: dict[str, Any]) -> Path:
     broken = [name for name, value in arrays.items() if not np.isfinite(value).all()]
     if broken:
         raise NotFinite(broken[0].split(":", 2)[2])
+    if not chief:
+        return path
     meta = np.frombuffer(json.dumps({**state, "step": step}).encode(), np.uint8)
     try:
         with replacing(path, sync=True) as part:

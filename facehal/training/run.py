@@ -1,5 +1,6 @@
 """A training run: fit, checkpoint, preview, log, and go on after a kill."""
 
+import contextlib
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,17 +12,18 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
+from facehal.backend import is_lost_worker
 from facehal.config import Experiment
 from facehal.data.faceset import FaceSet, Folders, shrunk
 from facehal.data.pipeline import MEMORY, Abreast, Pipeline, open_pipeline, prefetched
-from facehal.errors import DataError, FacehalError, TrainingError
+from facehal.errors import DataError, FacehalError, TrainingError, first_line
 from facehal.files import locked
 from facehal.models.base import task_of
 from facehal.models.saving import save_model
 from facehal.models.task import Task
 from facehal.training import checkpoints
 from facehal.training.bar import Bar, alarm
-from facehal.training.cluster import Devices, work_clock
+from facehal.training.cluster import Devices, Workers, work_clock
 from facehal.training.folder import Board, RunFolder
 from facehal.training.history import collapses, read_history
 from facehal.training.phases import Trainer
@@ -69,6 +71,8 @@ class Run:
         validation: prepared faces of other people, to measure the model on after every epoch
             (:class:`facehal.training.validation.Validation`); more columns of ``history.csv``.
         devices: accelerators that share every batch (:class:`facehal.training.cluster.Devices`).
+        workers: processes that train the run together; ``folder``, which all of them see, is
+            written by the first. All are started with the same arguments.
         memory: bytes that the faces may take; a larger set is read from its files as it is needed.
         max_minutes: stop after this many minutes of training with everything written, as if the
             schedule ended there (for a machine that is only lent).
@@ -99,16 +103,20 @@ class Run:
         max_minutes: float | None = None,
         max_work: float | None = None,
         devices: int = 1,
+        workers: Workers | None = None,
         memory: float = MEMORY,
         progress: bool = True,
     ):
         self.config, self.folder = config, RunFolder(Path(folder))
         self.progress, self.max_minutes, self.max_work = progress, max_minutes, max_work
         self.task = task_of(config)
+        self.workers, self.chief = workers, workers is None or workers.index == 0
+        if workers is not None and (max_minutes is not None or max_work is not None):
+            raise TrainingError("several workers end at the same step: give epochs, not minutes")
         found = checkpoints.latest(self.folder.checkpoints)
         if resume and found is None:
             print(f"{folder}: no checkpoint yet, starting from the beginning")
-        elif not resume:
+        elif not resume and self.chief:
             self.folder.refuse_a_run()
         if resume:
             self.folder.compare(self.task)
@@ -136,10 +144,11 @@ class Run:
             self.pipeline = Abreast(pipelines, self.task.epoch_steps)
         self.data_hash = faces.sha256
         self.validation = None
-        if validation is not None:
+        if validation is not None and self.chief:
             self.validation = self._validation(validation, faces)
-        self.devices = Devices(devices, self.pipeline.batch_size)
-        self.folder.make()  # building the model takes a while: find out before
+        self.devices = Devices(devices, self.pipeline.batch_size, workers)
+        if self.chief:
+            self.folder.make()  # building the model takes a while: find out before
 
         self.step = 0
         self.stage = self.stage_start = 0  # index into the stages; the step at which it began
@@ -149,20 +158,26 @@ class Run:
             self._restore(found)
         else:
             self._build()
-        # Only now: a run that cannot start leaves no folder that looks like one in use.
+        self.preview: Preview | None = None
+        self.board: Board | None = None
+        if self.chief:
+            self._claim(faces, resume, found)
+
+    def _claim(self, faces: FaceSet, resume: bool, found: Path | None) -> None:
+        """The folder becomes this run's; only now, for a run that cannot start leaves none that
+        looks like one in use."""
         with locked(self.folder.path, TrainingError):
             if resume:
                 if checkpoints.latest(self.folder.checkpoints) != found:
                     raise TrainingError(
-                        f"{folder}: another process has trained in it meanwhile; start again with "
-                        "--resume"
+                        f"{self.folder.path}: another process has trained in it meanwhile; start "
+                        "again with --resume"
                     )
             else:
                 self.folder.refuse_a_run()
             self.folder.describe(self.task, {"step": self.step, **_about(faces)})
             self.folder.trim_history(self.step)
-        self.preview = None
-        if (count := min(training.preview_faces, len(faces))) and self.task.measures:
+        if (count := min(self.config.training.preview_faces, len(faces))) and self.task.measures:
             chosen = np.linspace(0, len(faces) - 1, count).astype(int)
             self.preview = Preview(*shrunk(*faces.read(chosen), self.task.side))
         self.board = Board(self.folder.path / "tensorboard")
@@ -255,10 +270,23 @@ class Run:
         """Trains to the end of the schedule; returns the path of the saved model.
 
         Raises:
-            TrainingError: another process trains in the folder, or a loss is not finite any more.
+            TrainingError: another process trains in the folder, a loss is not finite any more, or
+                one of the workers is gone.
         """
-        with locked(self.folder.path, TrainingError):
-            return self._fit()
+        if self.workers is None:
+            with locked(self.folder.path, TrainingError):
+                return self._fit()
+        held = locked(self.folder.path, TrainingError) if self.chief else contextlib.nullcontext()
+        try:
+            with held:
+                return self._fit()
+        except Exception as error:
+            if not is_lost_worker(error):
+                raise
+            raise TrainingError(
+                f"step {self.step}: another worker is gone ({first_line(error)}); start all of "
+                "them again with --resume"
+            ) from error
 
     def _fit(self) -> Path:
         started, trained = time.monotonic(), False
@@ -282,7 +310,8 @@ class Run:
                 trained = True
         finally:
             watcher.close()
-        self.board.close()
+        if self.board is not None:
+            self.board.close()
         self._write_report()  # the last page may be of an epoch before
         return self.folder.model
 
@@ -304,7 +333,7 @@ class Run:
             epochs=self.total_steps // self.pipeline.steps_per_epoch,
             stage=f"{title} ({self.stage + 1}/{count})" if count > 1 else title,
             precision=self.config.training.precision,
-            show=self.progress,
+            show=self.progress and self.chief,
         )
 
     def _batches(self, stop: int) -> Iterator[dict[str, np.ndarray]]:
@@ -334,7 +363,8 @@ class Run:
 
     def _keep_stage(self) -> None:
         """The model of a finished stage, beside model.keras, which the next one replaces."""
-        if name := self.task.stages[self.stage].name:
+        name = self.task.stages[self.stage].name
+        if name and self.chief:
             path = self.folder.path / "stages" / f"{self.config.model}_{name}.keras"
             save_model(self.averaged, path)
 
@@ -355,6 +385,8 @@ class Run:
         """One row of history.csv and of TensorBoard: means over the epoch, seconds it took, and
         what held-out faces say at its end."""
         sums, self.partial = self.partial, {}
+        if self.board is None:
+            return
         row: dict[str, Any] = {"epoch": epoch, "step": self.step}
         row["seconds"] = round(sums["seconds"], 2)
         if stage := self.task.stages[self.stage].name:
@@ -369,6 +401,8 @@ class Run:
 
     def _warn(self) -> None:
         """Announces a discriminator that has collapsed in the epoch just finished."""
+        if not self.chief:
+            return
         rows = read_history(self.folder.path)
         known = {one.resolution for one in collapses(rows[:-1], self.config.training)}
         for one in collapses(rows, self.config.training):
@@ -377,6 +411,8 @@ class Run:
 
     def _write_report(self) -> None:
         """Brings report.html and epochs.png up to date."""
+        if not self.chief:
+            return
         try:
             write_report(self.folder.path)
         except FacehalError as error:  # not worth days of training
@@ -393,13 +429,16 @@ class Run:
             "data_sha256": self.data_hash,
         }
         try:
-            checkpoints.save(self.trainer, self.folder.checkpoints, self.step, state)
+            folder = self.folder.checkpoints
+            checkpoints.save(self.trainer, folder, self.step, state, self.chief)
         except checkpoints.NotFinite as what:
             precision = self.config.training.precision
             raise alarm(self.step, str(what), self.folder.checkpoints, precision) from None
 
     def _publish(self) -> None:
         """What can be made again from a checkpoint: a preview grid and the model."""
+        if not self.chief:
+            return
         if self.preview:
             per_epoch = self.pipeline.steps_per_epoch
             path = preview_path(self.folder.previews, self.step, per_epoch)
