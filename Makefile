@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 LOWEST_VENV := .venv-lowest
-BIN    := $(VENV)/bin
+BIN    := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 EXTRAS ?= test
 
 # Without photos in data/raw a sample set stands in for them, so that every target runs.
@@ -22,7 +22,7 @@ RUN    ?= runs/cascaded
 endif
 DATA   ?= $(OUT)
 
-.PHONY: help install demo demo-web test test-core test-lowest lint preprocess train-cascaded train-progan ablations table1 lfw eval-lfw bench clean
+.PHONY: help install demo demo-web test test-core test-lowest lint preprocess train-cascaded train-progan ablations table1 lfw eval-lfw docs dist bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 18
@@ -140,6 +140,25 @@ eval-lfw: install ## Table 1 and Figure 5 of MODEL on LFW → results/lfw
 	$(BIN)/facehal evaluate table1 --data $(LFW) --system cascaded=$(MODEL) --out $(RESULTS) \
 	  $(if $(TRAIN),--train $(TRAIN))
 
+# In an environment of its own, where users build what they read: nothing of ours is imported.
+DOCS_VENV := .venv-docs
+docs: $(DOCS_VENV)/.installed ## the documentation: build/site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/$(notdir $(BIN))/python -m mkdocs build --quiet --strict
+
+$(DOCS_VENV)/.installed: setup.cfg
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/$(notdir $(BIN))/python -m pip install --quiet --upgrade pip
+	$(DOCS_VENV)/$(notdir $(BIN))/python -m pip install --quiet 'mkdocs-material>=9.5' 'mkdocstrings[python]>=0.26' 'mkdocs-include-markdown-plugin>=6'
+	@touch $@
+
+dist: install ## wheel and source archive in dist/, the wheel tried in an environment of its own
+	rm -rf dist build/dist-venv
+	$(BIN)/python -m build --outdir dist
+	$(PYTHON) -m venv build/dist-venv
+	build/dist-venv/bin/python -m pip install --quiet "$$(ls $(CURDIR)/dist/*.whl)[tensorflow,portraits]"
+	cd build && dist-venv/bin/facehal sample dist-photos --portraits && \
+	  dist-venv/bin/facehal hallucinate dist-photos --out dist-pictures
+
 bench: install ## speed (see benchmarks/README.md): EXTRAS=test,reference,jax,export
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/step_shares.py
@@ -152,4 +171,4 @@ bench: install ## speed (see benchmarks/README.md): EXTRAS=test,reference,jax,ex
 	$(BIN)/python benchmarks/startup.py
 
 clean: ## what the targets made, not the data and not the runs
-	rm -rf build dist $(LOWEST_VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf build dist $(LOWEST_VENV) $(DOCS_VENV) .pytest_cache .ruff_cache .mypy_cache
