@@ -1,4 +1,4 @@
-"""For mkdocs: the docstrings' cross-references are Sphinx's, whose roles would show as plain text."""
+"""For mkdocs: the cross-references of docstrings are Sphinx's, whose roles would show."""
 
 import re
 from typing import Any
