@@ -1,0 +1,111 @@
+"""Every code block of the README and of the documentation's pages.
+
+Python is run, page by page, beside the files that it names. Of the shell's lines the verbs, options
+and targets are looked up, and the short ones, which need no training, are run as they stand.
+"""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from facehal.cli import app
+from facehal.images import write_png
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = [
+        (page.name, text)
+        for page in PAGES
+        for kind, text in BLOCK.findall(page.read_text(encoding="utf-8"))
+        if kind == language
+    ]
+    assert found
+    return found
+
+
+def test_languages_are_those_that_are_tested_here():
+    kinds = {kind for page in PAGES for kind, _ in BLOCK.findall(page.read_text(encoding="utf-8"))}
+    assert kinds <= {"python", "sh"}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, astronaut):
+    """What a reader has at hand."""
+    folder = tmp_path_factory.mktemp("reader")
+    write_png(folder / "photo.jpg", astronaut)
+    write_png(folder / "beach.jpg", astronaut[:100])
+    return folder
+
+
+@pytest.mark.parametrize("page", sorted({name for name, _ in blocks("python")}))
+def test_python(page, place, monkeypatch):
+    monkeypatch.chdir(place)
+    names: dict[str, object] = {}
+    for number, (_, text) in enumerate(b for b in blocks("python") if b[0] == page):
+        exec(compile(text, f"{page}, Python block {number}", "exec"), names)
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """The words of every line that begins with one of our programs, without comments."""
+    found = []
+    for page, text in blocks("sh"):
+        for line in text.replace("\\\n", " ").splitlines():
+            plain = re.sub(r"\s#.*", "", line)
+            for part in re.split(r"&&|;", plain):
+                words = shlex.split(re.sub(r"[\[\]…]|\.\.\.", " ", part))
+                if words and words[0] in ("facehal", "make", "pip", "docker"):
+                    found.append((page, words))
+    return found
+
+
+def test_shell_lines_name_verbs_options_and_targets_that_are_there():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for page, words in commands():
+        if words[0] == "make":
+            targets = [word for word in words[1:] if re.fullmatch(r"[a-z][a-z0-9-]*", word)]
+            assert targets, (page, words)
+            for target in targets:
+                assert re.search(rf"^{target}:", makefile, re.MULTILINE), (page, target)
+        if words[0] == "facehal":
+            # `weights list | get NAME` stands for several commands.
+            for verb in words[1].split("|"):
+                check(page, [verb, *words[2:]])
+
+
+def check(page: str, words: list[str]) -> None:
+    command = typer.main.get_command(app)
+    while hasattr(command, "commands") and words:
+        assert words[0] in command.commands, (page, words)
+        command, words = command.commands[words[0]], words[1:]
+    options = {name for parameter in command.params for name in parameter.opts}
+    for word in words:
+        if word.startswith("--"):
+            assert word.partition("=")[0] in options | {"--help"}, (page, command.name, word)
+
+
+RUN = ("facehal hallucinate photo.jpg", "facehal doctor", "facehal weights list")
+
+
+def test_short_lines_run(place):
+    short = [words for _, words in commands() if " ".join(words).startswith(RUN)]
+    short = [words for words in short if not any(word.isupper() for word in words)]
+    assert short
+    for words in short:
+        done = subprocess.run(
+            [sys.executable, "-m", "facehal", *words[1:]],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (words, done.stderr)
+    assert list((place / "out").rglob("*.png"))
