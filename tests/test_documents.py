@@ -4,6 +4,7 @@ Python is run, page by page, beside the files that it names. Of the shell's line
 and targets are looked up, and the short ones, which need no training, are run as they stand.
 """
 
+import json
 import re
 import shlex
 import subprocess
@@ -52,6 +53,21 @@ def test_python(page, place, monkeypatch):
     names: dict[str, object] = {}
     for number, (_, text) in enumerate(b for b in blocks("python") if b[0] == page):
         exec(compile(text, f"{page}, Python block {number}", "exec"), names)
+
+
+def test_the_notebook(monkeypatch):
+    """Its cells one after the other, as Jupyter runs them; nothing is left of an earlier run."""
+    matplotlib = pytest.importorskip("matplotlib", reason="needs matplotlib (extra: portraits)")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    matplotlib.use("Agg")
+    cells = json.loads((ROOT / "docs/first_steps.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for number, cell in enumerate(cells):
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), f"cell {number}", "exec"), names)
+            assert cell["execution_count"] and "error" not in str(cell["outputs"])
+    history = names["history"]
+    assert history["16/pixel"].iloc[-1] < 0.7 * history["16/pixel"].iloc[0]
 
 
 def commands() -> list[tuple[str, list[str]]]:
