@@ -1,9 +1,13 @@
-"""The models that come with the package, by name. Needs neither Keras nor NumPy."""
+"""Models by name: those that come with the package, and those that others share.
+
+Needs neither Keras nor NumPy.
+"""
 
 import os
 from importlib import resources
 from pathlib import Path
 
+from facehal import hub
 from facehal.errors import FacehalError
 
 
@@ -14,11 +18,19 @@ def shipped_models() -> dict[str, Path]:
 
 
 def find_model(model: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model's name, or the file itself.
+    """The file of a model.
+
+    Args:
+        model: a shipped model's name; ``hf://user/name``, which is fetched once
+            (:func:`facehal.hub.fetch`); a folder that ``facehal publish`` wrote; or a file.
 
     Raises:
-        FacehalError: there is none.
+        FacehalError: there is none, or it is not what was published.
     """
+    if hub.is_address(model):
+        return hub.fetch(str(model))
+    if (Path(model) / hub.ABOUT).is_file():
+        return hub.published_model(model)
     shipped = shipped_models()
     path = Path(shipped.get(str(model), Path(model)))
     if not path.is_file():

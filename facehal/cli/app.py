@@ -71,7 +71,7 @@ def import_keras() -> None:
 
 
 ModelOption = Annotated[
-    str, typer.Option("--model", help="A shipped model, a .keras file or an exported .onnx file.")
+    str, typer.Option("--model", help="A shipped model, a .keras or .onnx file, or hf://USER/NAME.")
 ]
 EngineOption = Annotated[
     str | None,

@@ -193,3 +193,22 @@ def export_model(
     target = out or Path(file_name(path.stem, form))
     difference = export(load_keras(path), form, target, path.name)
     print(f"{target}: largest difference to the Keras model's pictures {difference:.1e}")
+
+
+@app.command()
+def publish(
+    run: Annotated[Path, typer.Argument(help="A run folder, or a .keras file.")],
+    to: Annotated[str, typer.Option(help="A folder, or hf://USER/NAME (extra: hub).")],
+    licence: Annotated[
+        str,
+        typer.Option(help="Of the weights, one word: apache-2.0, cc-by-nc-4.0, other."),
+    ],
+    title: Annotated[str | None, typer.Option(help="Of the model card.")] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="A new repository on a hub is not public.")
+    ] = False,
+) -> None:
+    """Shares a trained model with its card and its hash; facehal.load takes it from there."""
+    from facehal.jobs.publish import publish as share
+
+    print(share(run, to, licence=licence, title=title, private=private))
