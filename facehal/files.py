@@ -44,6 +44,12 @@ def write_text(
         raise error(f"{path}: cannot be written ({reason.strerror or reason})") from reason
 
 
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Delete what `write_bytes` had not finished, anywhere in a folder, when it was killed."""
+    for unfinished in Path(folder).rglob(".*.tmp"):
+        unfinished.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[Path]:
     """Write a file or a folder whole or not at all: where to write it, which takes its place.

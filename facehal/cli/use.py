@@ -122,13 +122,26 @@ def augment(
     engine: Annotated[
         str | None, typer.Option(help="keras, or onnxruntime (faster on a CPU; extra: export).")
     ] = None,
+    variants: Annotated[
+        int,
+        typer.Option(
+            min=0, max=100, help="Also so many other hair, clothes and backgrounds for every face."
+        ),
+    ] = 0,
+    form: Annotated[
+        str, typer.Option("--format", help="png, or webp: a sixth of the size, with a loss.")
+    ] = "png",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces at a time.")] = 32,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes; default: the cores; of keras one.")
+    ] = None,
 ) -> None:
     """A hallucinated version of every face, a folder per subject (section 4.4).
 
     OUT/images.csv lists real and hallucinated pictures with their labels, to train a recognition
-    network on. Can be interrupted: what is there is kept.
+    network on. Can be interrupted: what is there is kept. Damaged faces are skipped and listed in
+    OUT/skipped.csv.
     """
     from facehal.inference.hallucinator import needs_keras
 
@@ -136,9 +149,20 @@ def augment(
         import_keras()
     from facehal.jobs.augment import augment as run
 
-    done = run(data, out, model, engine=engine, limit=limit, batch_size=batch_size)
+    done = run(
+        data,
+        out,
+        model,
+        variants=variants,
+        form=form,
+        engine=engine,
+        limit=limit,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    skipped = f", {done.skipped} faces skipped ({out / 'skipped.csv'})" if done.skipped else ""
     print(
-        f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new; "
+        f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new{skipped}; "
         f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
     )
 

@@ -206,10 +206,14 @@ class FaceSet:
             DataError: a face's file is missing, damaged or of another size.
         """
         rows = np.asarray(rows, int)
+        return _read(self.paths(rows), self.landmarks[rows], self.side)
+
+    def paths(self, rows: Sequence[int] | np.ndarray) -> list[Path]:
+        """The files of the faces of some rows."""
+        rows = np.asarray(rows, int)
         names = self.frame["face"].to_numpy(object)[rows]
         places = self.places[rows]
-        paths = [self.folders[i] / name for i, name in zip(places, names, strict=True)]
-        return _read(paths, self.landmarks[rows], self.side)
+        return [self.folders[i] / name for i, name in zip(places, names, strict=True)]
 
     def load(
         self, side: int | None = None, *, progress: bool = False
@@ -430,6 +434,18 @@ def _face(path: Path) -> np.ndarray:
         raise DataError(f"{error}: preprocess the photos again") from error
 
 
+def read_face(path: Path, side: int) -> np.ndarray:
+    """One prepared face: (side, side, 3) uint8 RGB.
+
+    Raises:
+        DataError: the file is missing, damaged or of another size.
+    """
+    face = _face(path)
+    if face.shape != (side, side, 3):
+        raise DataError(f"{path}: must be {side}x{side}: preprocess the photos again")
+    return face
+
+
 def _read(
     paths: Sequence[Path], points: np.ndarray, side: int, progress: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -438,12 +454,7 @@ def _read(
 
         def load(rows: range) -> None:
             for row in rows:
-                face = _face(paths[row])
-                if face.shape != faces.shape[1:]:
-                    raise DataError(
-                        f"{paths[row]}: must be {side}x{side}: preprocess the photos again"
-                    )
-                faces[row] = face
+                faces[row] = read_face(paths[row], side)
             bar.update(len(rows))
 
         step = max(SHARE, min(CHUNK, -(-len(paths) // THREADS)))

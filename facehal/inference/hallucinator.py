@@ -4,7 +4,9 @@ Nothing here imports Keras before a ``.keras`` file is read: with an exported mo
 picture is there sooner than TensorFlow would be imported.
 """
 
+import functools
 import os
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,20 +91,75 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
         FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
             is not installed.
     """
+    return _open(portable(model, engine=engine))
+
+
+@dataclass(frozen=True)
+class Portable:
+    """A model before it is loaded: what goes to another process, to be loaded there.
+
+    :func:`portable` makes it.
+
+    Attributes:
+        path: its file, ``.keras`` for the engine ``keras``, ``.onnx`` for ``onnxruntime``.
+        engine: as :func:`load`.
+        threads: of ONNX Runtime; None: the cores that the process may use.
+    """
+
+    path: Path
+    engine: str
+    threads: int | None = None
+
+    def load(self) -> "Hallucinator":
+        """The model, once for each process: a second call gives the same object.
+
+        Raises:
+            FacehalError: as :func:`facehal.inference.hallucinator.load`.
+        """
+        with _LOADING:
+            return _opened(self)
+
+
+def portable(
+    model: str | os.PathLike[str] = DEFAULT,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+) -> Portable:
+    """What :func:`load` would load, found and, for ONNX Runtime, exported, but not loaded.
+
+    Args:
+        model: as :func:`load`.
+        engine: as :func:`load`.
+        threads: of ONNX Runtime; default: the cores that the process may use.
+
+    Raises:
+        FacehalError: as :func:`load`.
+    """
     path = find_model(model)
     exported = path.suffix.lower() == ".onnx"
     if engine is None:
         engine = "onnxruntime" if exported else "keras"
     if engine not in ENGINES:
         raise FacehalError(f"engine {engine}: there are {' and '.join(ENGINES)}")
-    if engine == "onnxruntime":
-        return Hallucinator(OnnxEngine(path if exported else prepare_onnx(path)))
-    if exported:
+    if engine == "keras" and exported:
         raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
-    model_in_keras = load_keras(path)
+    if engine == "onnxruntime" and not exported:
+        path = prepare_onnx(path)
+    return Portable(path, engine, threads)
+
+
+def _open(model: Portable) -> "Hallucinator":
+    if model.engine == "onnxruntime":
+        return Hallucinator(OnnxEngine(model.path, model.threads))
+    model_in_keras = load_keras(model.path)
     from facehal.inference.keras_engine import KerasEngine
 
     return Hallucinator(KerasEngine(model_in_keras))
+
+
+_LOADING = threading.Lock()
+_opened = functools.lru_cache(maxsize=1)(_open)
 
 
 def prepare_onnx(path: Path) -> Path:

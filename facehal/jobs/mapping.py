@@ -159,9 +159,10 @@ class Done(Generic[Item, Result]):
 
 
 def each(
-    work: Callable[[Item], Result],
+    work: Callable[[Any], Result],
     items: Sequence[Item],
     *,
+    send: Callable[[Item], object] | None = None,
     engine: Engine | None = None,
     together: int = 1,
     journal: Callable[[Sequence[Result]], object] | None = None,
@@ -182,6 +183,8 @@ def each(
         work: an item → its result. Processes need a function of a module, or an object that can be
             pickled.
         items: all of them, known before.
+        send: what the work gets in an item's stead, made when its turn comes: so millions of items
+            may be numbers, and what they stand for is in memory for a moment only.
         engine: where; by default in this process.
         together: the most items that go to a worker at once, where there are several: small work
             is not worth a way of its own.
@@ -206,11 +209,12 @@ def each(
     failed: dict[int, FacehalError] = {}
     many = max(1, min(together, len(items) // (4 * engine.workers))) if engine.workers > 1 else 1
 
-    def pieces() -> Iterator[list[tuple[int, Item]]]:
+    def pieces() -> Iterator[list[tuple[int, object]]]:
         for start in range(0, len(items), many):
             if failed:
                 return
-            yield list(enumerate(items[start : start + many], start))
+            several = items[start : start + many]
+            yield list(enumerate(several if send is None else map(send, several), start))
 
     total = finished + (len(items) if size is None else sum(map(size, items)))
     with tqdm(
@@ -249,12 +253,12 @@ class _Failed:
 
 
 @dataclass(frozen=True)
-class _Piecewise(Generic[Item, Result]):
+class _Piecewise:
     """The work on several items, in one go and with the errors that belong to one item."""
 
-    work: Callable[[Item], Result]
+    work: Callable[[Any], object]
 
-    def __call__(self, piece: list[tuple[int, Item]]) -> list[tuple[int, Any]]:
+    def __call__(self, piece: list[tuple[int, object]]) -> list[tuple[int, Any]]:
         answers: list[tuple[int, Any]] = []
         for index, item in piece:
             try:

@@ -27,7 +27,7 @@ from facehal.data.prepare import Given, detected, digest, empty_row, failed_row,
 from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE, Row, leaves_folder
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE
-from facehal.files import unique_names, write_bytes
+from facehal.files import remove_unfinished, unique_names, write_bytes
 from facehal.images import contact_sheet, list_images, read_image, write_png
 from facehal.jobs.mapping import each, processes
 from facehal.jobs.records import RowJournal, csv_bytes, read_rows
@@ -340,8 +340,7 @@ def _tidy(out: Path, rows: list[Row], earlier: Mapping[str, Row]) -> None:
 
     Half-written files, too, which a killed run leaves under their temporary names.
     """
-    for unfinished in (out / "faces").rglob(".*.tmp"):
-        unfinished.unlink(missing_ok=True)
+    remove_unfinished(out / "faces")
     kept = {row["face"] for row in rows}
     for row in earlier.values():
         if row["face"] and row["face"] not in kept:

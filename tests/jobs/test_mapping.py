@@ -229,6 +229,24 @@ def test_the_bar_counts_what_an_item_stands_for(capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("engine", ENGINES, ids=IDS)
+def test_what_is_sent_in_an_items_stead(engine):
+    """It is made in the caller's process, and not long before its turn."""
+    made: list[range] = []
+
+    def send(item: range) -> int:
+        made.append(item)
+        return item.start
+
+    chunks = [range(n, n + 3) for n in range(100, 400, 3)]
+    results = each(doubled, chunks, send=send, engine=engine, together=2, progress=False)
+    first = next(results)
+    assert len(made) <= 2 * (1 + 3 * engine.workers)
+    found = [first, *results]
+    assert made == chunks
+    assert all(one.item == chunks[one.index] and one.result == 2 * one.item.start for one in found)
+
+
 def test_left_early_the_engine_ends():
     """Who needs no more results waits for what was begun, and for nothing else."""
     begun: list[int] = []
