@@ -2,12 +2,13 @@
 
 import contextlib
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from facehal.errors import FacehalError
+from facehal.errors import DataError, FacehalError
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -42,6 +43,22 @@ def write_text(
         write_bytes(path, text.encode("utf-8", "surrogateescape"))
     except OSError as reason:
         raise error(f"{path}: cannot be written ({reason.strerror or reason})") from reason
+
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # `Path` leaves one slash; not `C:/`
+
+
+def refuse_urls(*paths: str | os.PathLike[str]) -> None:
+    """Say of ``s3://…`` and the like what they are, where "no such folder" would mislead.
+
+    Raises:
+        DataError: one of the paths is a URL.
+    """
+    for path in paths:
+        if _URL.match(os.fspath(path)):
+            raise DataError(
+                f"{path}: an address, not a folder; mount the bucket (docs/scale.md), or copy it"
+            )
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:

@@ -10,11 +10,11 @@ BACKEND = "pip install 'facehal[tensorflow]', or 'facehal[jax]' and set KERAS_BA
 """What brings Keras something to compute with."""
 
 # The others stand in `export`, which has ONNX Runtime, too.
-_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow"}
+_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "ray": "ray"}
 
 
 def require(package: str, purpose: str) -> Any:
-    """Imports a package of the extras ``onnx``, ``export`` and ``tensorflow``.
+    """Imports a package of the extras ``onnx``, ``export``, ``tensorflow`` and ``ray``.
 
     ONNX Runtime would report its use to its makers; that is off unless the user's environment says
     otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).

@@ -4,17 +4,24 @@ Start time counts: nothing here or in the verbs' files imports NumPy, OpenCV or 
 needs it.
 """
 
+import contextlib
 import importlib
 import os
+import re
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from facehal.errors import FacehalError, first_line
+from facehal.errors import ConfigError, FacehalError, first_line
 from facehal.optional import BACKEND
+
+if TYPE_CHECKING:
+    from facehal.jobs.on_ray import Ray
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -68,6 +75,63 @@ def import_keras() -> None:
         finally:
             os.dup2(stderr, 2)
             os.close(stderr)
+
+
+class WithRay(TyperCommand):
+    """A verb that knows ``--ray [ADDRESS]``; Typer's options have a value always or never.
+
+    An address is ``local``, ``auto`` or ``host:port``: what else follows ``--ray`` is not its own.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As Click calls it."""
+        complete: list[str] = []
+        for word, after in zip(args, [*args[1:], ""], strict=True):
+            complete.append(word)
+            if word == "--ray" and not _RAY_ADDRESS.fullmatch(after):
+                complete.append("local")
+        return super().parse_args(ctx, complete)
+
+
+_RAY_ADDRESS = re.compile(r"local|auto|[\w.-]+:\d+")
+
+RayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Work on a Ray cluster: HOST:PORT, auto, or by default one of this machine alone, "
+        "started for it (extra: ray; docs/scale.md).",
+    ),
+]
+RayGpusOption = Annotated[
+    float | None,
+    typer.Option(min=0.01, help="GPUs of each worker on Ray, also a part of one."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Processes; default: the cores, on Ray those of the cluster."),
+]
+
+
+@contextlib.contextmanager
+def ray_cluster(
+    address: str | None, workers: int | None, gpus: float | None = None
+) -> Iterator["Ray | None"]:
+    """The cluster of ``--ray``; None without it.
+
+    Raises:
+        ConfigError: ``--ray-gpus`` without it.
+    """
+    from facehal.jobs.on_ray import Ray
+
+    if address is None:
+        if gpus is not None:
+            raise ConfigError("--ray-gpus is for --ray: name that, too")
+        yield None
+    else:
+        with Ray(address, gpus=gpus or 0, workers=workers) as cluster:
+            yield cluster
 
 
 ModelOption = Annotated[

@@ -5,27 +5,27 @@ from typing import Annotated
 
 import typer
 
-from facehal.cli.app import app
+from facehal.cli.app import RayOption, WithRay, WorkersOption, app, ray_cluster
 from facehal.errors import FacehalError
 
 
-@app.command()
+@app.command(cls=WithRay)
 def preprocess(
     raw: Annotated[Path, typer.Argument(help="Folder of photos, flat or a folder per subject.")],
     out: Annotated[Path, typer.Argument(help="Folder for the aligned faces and manifest.csv.")],
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: the cores.")
-    ] = None,
+    workers: WorkersOption = None,
     size: Annotated[int, typer.Option(min=8, help="Side of the aligned faces in pixels.")] = 128,
     landmarks: Annotated[
         Path | None,
         typer.Option(help="CSV with the 68 points of every photo; then dlib is not needed."),
     ] = None,
+    ray: RayOption = None,
 ) -> None:
     """Photos → aligned faces, masks' landmarks and a contact sheet. Can be interrupted."""
     from facehal.jobs.preprocess import preprocess as run
 
-    summary = run(raw, out, size=size, workers=workers, landmarks=landmarks)
+    with ray_cluster(ray, workers) as cluster:
+        summary = run(raw, out, size=size, workers=workers, landmarks=landmarks, on=cluster)
     print(summary)
     if summary.ok == 0:
         raise FacehalError(f"{raw}: no photo gave a face; {out / 'manifest.csv'} says why")

@@ -7,10 +7,20 @@ from typing import Annotated
 
 import typer
 
-from facehal.cli.app import EngineOption, ModelOption, app, import_keras
+from facehal.cli.app import (
+    EngineOption,
+    ModelOption,
+    RayGpusOption,
+    RayOption,
+    WithRay,
+    WorkersOption,
+    app,
+    import_keras,
+    ray_cluster,
+)
 
 
-@app.command()
+@app.command(cls=WithRay)
 def hallucinate(
     photos: Annotated[list[Path], typer.Argument(help="Photos or folders of photos.")],
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")],
@@ -38,23 +48,34 @@ def hallucinate(
             help="Also OUT/variants/: so many other hair, clothes and backgrounds for every face.",
         ),
     ] = 0,
+    ray: RayOption = None,
+    ray_gpus: RayGpusOption = None,
 ) -> None:
     """Photos → OUT/pictures/*.png, and OUT/hallucinated.png to look at.
 
     Photos without a face or that cannot be read are skipped and listed in OUT/skipped.csv. Of a
     folder that holds OUT, the pictures that an earlier call wrote there are left out.
     """
-    from facehal.inference.hallucinator import load, needs_keras
+    from facehal.inference.hallucinator import needs_keras, portable
     from facehal.jobs.hallucinate import find_photos
     from facehal.jobs.hallucinate import hallucinate as run
 
     files = find_photos(photos, out)  # before the model: what is missing is said at once
-    if needs_keras(model, engine):
+    if needs_keras(model, engine) and (ray is None or engine == "onnxruntime"):
         if engine == "onnxruntime":
             print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
         import_keras()
-    loaded = load(model, engine=engine)
-    done = run(files, out, loaded, paste=paste, background=background, variants=variants)
+    source = portable(model, engine=engine)
+    with ray_cluster(ray, None, ray_gpus) as cluster:
+        done = run(
+            files,
+            out,
+            source.load() if cluster is None else source,
+            paste=paste,
+            background=background,
+            variants=variants,
+            on=cluster,
+        )
     print(f"{done.pictures} of {done.photos} photos hallucinated: {done.sheet}")
 
 
@@ -114,7 +135,7 @@ def demo_web(
     serve({name: partial(load, one, engine=engine) for name, one in models.items()}, port)
 
 
-@app.command()
+@app.command(cls=WithRay)
 def augment(
     data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
     out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],
@@ -133,9 +154,9 @@ def augment(
     ] = "png",
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first faces.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Faces at a time.")] = 32,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes; default: the cores; of keras one.")
-    ] = None,
+    workers: WorkersOption = None,
+    ray: RayOption = None,
+    ray_gpus: RayGpusOption = None,
 ) -> None:
     """A hallucinated version of every face, a folder per subject (section 4.4).
 
@@ -145,21 +166,23 @@ def augment(
     """
     from facehal.inference.hallucinator import needs_keras
 
-    if needs_keras(model, engine):
+    if needs_keras(model, engine) and (ray is None or engine == "onnxruntime"):
         import_keras()
     from facehal.jobs.augment import augment as run
 
-    done = run(
-        data,
-        out,
-        model,
-        variants=variants,
-        form=form,
-        engine=engine,
-        limit=limit,
-        batch_size=batch_size,
-        workers=workers,
-    )
+    with ray_cluster(ray, workers, ray_gpus) as cluster:
+        done = run(
+            data,
+            out,
+            model,
+            variants=variants,
+            form=form,
+            engine=engine,
+            limit=limit,
+            batch_size=batch_size,
+            workers=workers,
+            on=cluster,
+        )
     skipped = f", {done.skipped} faces skipped ({out / 'skipped.csv'})" if done.skipped else ""
     print(
         f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new{skipped}; "

@@ -6,9 +6,10 @@ picture is there sooner than TensorFlow would be imported.
 
 import functools
 import os
+import tempfile
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -104,11 +105,20 @@ class Portable:
         path: its file, ``.keras`` for the engine ``keras``, ``.onnx`` for ``onnxruntime``.
         engine: as :func:`load`.
         threads: of ONNX Runtime; None: the cores that the process may use.
+        content: of the file, where it is not read there, but goes along.
     """
 
     path: Path
     engine: str
     threads: int | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def packed(self) -> "Portable":
+        """The same with the file in it, for a worker on a machine that may not have it.
+
+        Its other cores have workers of their own: one thread.
+        """
+        return replace(self, content=self.path.read_bytes(), threads=1)
 
     def load(self) -> "Hallucinator":
         """The model, once for each process: a second call gives the same object.
@@ -150,6 +160,11 @@ def portable(
 
 
 def _open(model: Portable) -> "Hallucinator":
+    if model.content is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / model.path.name
+            path.write_bytes(model.content)
+            return _open(replace(model, path=path, content=None))
     if model.engine == "onnxruntime":
         return Hallucinator(OnnxEngine(model.path, model.threads))
     model_in_keras = load_keras(model.path)

@@ -20,10 +20,18 @@ import pandas as pd
 from facehal.data.faceset import FaceSet, read_face, shrunk
 from facehal.errors import ConfigError, DataError
 from facehal.faces.mask import hull_masks
-from facehal.files import locked, remove_unfinished, replacing, unique_names, write_text
+from facehal.files import (
+    locked,
+    refuse_urls,
+    remove_unfinished,
+    replacing,
+    unique_names,
+    write_text,
+)
 from facehal.images import WRITERS, contact_sheet, read_image, to_float, write_png
 from facehal.inference.hallucinator import Portable, portable
 from facehal.jobs.mapping import Engine, Threads, each, processes
+from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
 from facehal.processes import usable_cores
 from facehal.shipped import find_model
@@ -67,7 +75,7 @@ def augment(
     limit: int | None = None,
     batch_size: int = 32,
     workers: int | None = None,
-    on: Engine | None = None,
+    on: Ray | None = None,
     progress: bool = True,
 ) -> Augmented:
     """Hallucinates new context around every face of a prepared set, a folder per subject.
@@ -100,13 +108,13 @@ def augment(
         batch_size: faces that a worker has in hand and its model takes at a time.
         workers: processes, each with the model; by default one for each core that may be used, and
             with the engine ``keras``, which knows itself how to use cores or a GPU, this one alone.
-        on: where else the work is done: :class:`facehal.jobs.on_ray.Ray`.
+        on: a Ray cluster, where the work is done instead.
         progress: draw a bar on standard error.
 
     Raises:
-        DataError: no prepared faces, faces without a subject, none that can be used, ``out`` holds
-            the pictures of another model or is written to by another process, or a worker process
-            died.
+        DataError: a URL, no prepared faces, faces without a subject, none that can be used, ``out``
+            holds the pictures of another model or is written to by another process, or a worker
+            process died.
         ConfigError: an odd option.
         FacehalError: no such model, it knows no variants, or a file cannot be written.
     """
@@ -114,6 +122,7 @@ def augment(
         raise ConfigError(f"format {form}: there are {' and '.join(WRITERS)}")
     if min(variants, batch_size - 1) < 0:
         raise ConfigError("variants are 0 or more, a batch 1 or more")
+    refuse_urls(data, out)
     data, out = Path(data), Path(out)
     prepared = FaceSet.open(data, limit)
     rows = prepared.frame
@@ -124,6 +133,10 @@ def augment(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"{out}: cannot be written ({error.strerror or error})") from error
+    if on is not None:
+        on.check(out, data)
+        on.check_engine(source.engine)
+        source = source.packed()
     with locked(out, DataError), Skipped(out / "skipped.csv") as skipped:
         _claim(out, data, model, form)
         work = _Work(source, out, prepared.side, variants, form)

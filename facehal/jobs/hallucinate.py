@@ -10,13 +10,14 @@ import numpy as np
 from facehal.errors import FacehalError
 from facehal.faces import background as backgrounds
 from facehal.faces.paste import paste as paste_into
-from facehal.files import unique_names
-from facehal.images import contact_sheet, list_images, read_image, write_png
-from facehal.inference.hallucinator import AlignedFace, Hallucinator
+from facehal.files import refuse_urls, unique_names
+from facehal.images import contact_sheet, list_images, read_image, to_uint8, write_png
+from facehal.inference.hallucinator import AlignedFace, Hallucinator, Portable
 from facehal.jobs.mapping import each
+from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
 
-BATCH = 32  # faces that the model takes at a time
+CHUNK = 8  # photos that are worked on together
 SHEET_ROWS = 24  # of hallucinated.png
 # In the output folder.
 OUTPUTS = ("pictures", "variants", "pasted", "background", "hallucinated.png")
@@ -69,11 +70,12 @@ def find_photos(paths: Sequence[Path], out: Path, outputs: Sequence[str] = OUTPU
 def hallucinate(
     photos: Sequence[Path],
     out: str | os.PathLike[str],
-    hallucinator: Hallucinator,
+    hallucinator: Hallucinator | Portable,
     *,
     paste: bool = False,
     background: str | os.PathLike[str] | None = None,
     variants: int = 0,
+    on: Ray | None = None,
     progress: bool = True,
 ) -> Hallucinated:
     """Writes ``pictures/NAME.png`` for every photo, and ``hallucinated.png`` to look at.
@@ -84,102 +86,131 @@ def hallucinate(
     Args:
         photos: files. The pictures have their names; two of one name get a number.
         out: folder for the pictures.
-        hallucinator: the model.
+        hallucinator: the model; a portable one on a Ray cluster.
         paste: also ``pasted/``: the photos themselves with hallucinated surroundings of the face.
         background: a picture; also ``background/``: the hallucinated person in front of it.
         variants: also ``variants/NAME_1.png`` … so many other pictures of every face, by the seeds
             1, 2, …; a photo's own picture is the single best one.
+        on: a Ray cluster, where the work is done instead of in this process.
         progress: draw a bar on standard error where there are several photos.
 
     Raises:
         ImageError: the background cannot be read, or a picture cannot be written.
+        DataError: ``out`` is a URL, or the cluster does not see the photos.
         FacehalError: none of the photos could be used, or the model knows no variants.
     """
+    refuse_urls(out)
     out = Path(out)
     behind = None if background is None else read_image(background)
+    if on is not None:
+        if not isinstance(hallucinator, Portable):
+            raise TypeError("on a Ray cluster the model is a Portable: portable(model)")
+        out.mkdir(parents=True, exist_ok=True)
+        on.check(out, *photos[:1])
+        on.check_engine(hallucinator.engine)
+        hallucinator = hallucinator.packed()
     names = [f"{name}.png" for name in unique_names([photo.stem for photo in photos])]
-    made = _Made(hallucinator, out, paste, behind, variants)
-    found: list[tuple[int, AlignedFace]] = []
+    work = _Work(hallucinator, out, paste, behind, variants)
+    sheet = _Sheet(out / "hallucinated.png", variants, behind is not None)
+
+    def send(chunk: range) -> _Chunk:
+        some = slice(chunk.start, chunk.stop)
+        return _Chunk(photos[some], names[some], sheet.has_room(chunk.start))
+
+    chunks = [range(i, min(i + CHUNK, len(photos))) for i in range(0, len(photos), CHUNK)]
     with Skipped(out / "skipped.csv") as skipped:
         try:
             for done in each(
-                hallucinator.prepare,
-                photos,
-                skipped=skipped,
+                work,
+                chunks,
+                send=send,
+                engine=on,
+                size=len,
                 unit="photo",
                 progress=progress and len(photos) > 1,
             ):
-                found.append((done.index, done.result))
-                if len(found) == BATCH:
-                    made.write(photos, names, found, skipped)
-                    found.clear()
-            made.write(photos, names, found, skipped)
+                for index, result in zip(done.item, done.result, strict=True):
+                    if isinstance(result, FacehalError):
+                        skipped.add(str(photos[index]), result)
+                    else:
+                        sheet.add(index, result)
         finally:
-            made.write_sheet()
+            sheet.write()
         count = len(photos) - len(skipped)
     if count == 0:
         raise FacehalError(f"none of {len(photos)} photos could be used; see {skipped.path}")
-    return Hallucinated(made.sheet, len(photos), count)
+    return Hallucinated(sheet.path, len(photos), count)
 
 
-class _Made:
-    """What becomes of aligned faces: the files, and the sheet."""
+@dataclass(frozen=True)
+class _Chunk:
+    """Photos that are worked on together."""
 
-    def __init__(
-        self,
-        hallucinator: Hallucinator,
-        out: Path,
-        paste: bool,
-        behind: np.ndarray | None,
-        variants: int,
-    ):
-        self.hallucinator, self.out, self.paste, self.behind = hallucinator, out, paste, behind
-        self.seeds = range(1, variants + 1)
-        self.sheet = out / "hallucinated.png"
-        self._rows: list[list[np.ndarray]] = []
+    photos: Sequence[Path]
+    names: Sequence[str]  # of their pictures
+    shown: bool  # whether the sheet may have room for them
 
-    def write(
-        self,
-        photos: Sequence[Path],
-        names: Sequence[str],
-        found: Sequence[tuple[int, AlignedFace]],
-        skipped: Skipped,
-    ) -> None:
-        """The pictures of a batch; a photo that cannot be pasted into is skipped."""
+
+Cells = list[np.ndarray]
+"""A photo's row of the sheet, uint8; empty where it has no room."""
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A chunk of photos → the files, and of every photo its row of the sheet or what is wrong."""
+
+    model: Hallucinator | Portable
+    out: Path
+    paste: bool
+    behind: np.ndarray | None
+    variants: int
+
+    def __call__(self, chunk: _Chunk) -> list[Cells | FacehalError]:
+        model = self.model.load() if isinstance(self.model, Portable) else self.model
+        results: list[Cells | FacehalError] = []
+        found: dict[int, AlignedFace] = {}
+        for place, photo in enumerate(chunk.photos):
+            results.append([])
+            try:
+                found[place] = model.prepare(photo)
+            except FacehalError as error:
+                results[place] = error
         if not found:
-            return
-        masked = np.stack([face.masked for _, face in found])
-        masks = np.stack([face.mask for _, face in found])
-        outputs = self.hallucinator.from_masks(masked, masks, all_resolutions=True)
+            return results
+        masked = np.stack([face.masked for face in found.values()])
+        masks = np.stack([face.mask for face in found.values()])
+        outputs = model.from_masks(masked, masks, all_resolutions=True)
         assert isinstance(outputs, dict)
         others = [
-            self.hallucinator.from_masks(masked, masks, seeds=[seed] * len(found))
-            for seed in self.seeds
+            model.from_masks(masked, masks, seeds=[seed] * len(found))
+            for seed in range(1, self.variants + 1)
         ]
-        for place, (index, face) in enumerate(found):
-            pictures = [some[place] for some in outputs.values()]
+        for row, (place, face) in enumerate(found.items()):
+            pictures = [some[row] for some in outputs.values()]
             try:
-                results = dict(self._results(photos[index], face, pictures[-1]))
-            except FacehalError as error:
-                skipped.add(str(photos[index]), error)
+                made = dict(self._made(chunk.photos[place], face, pictures[-1]))
+            except FacehalError as error:  # a photo that cannot be pasted into
+                results[place] = error
                 continue
             # Outside of that: where one picture cannot be written, neither can the others.
-            for folder, picture in results.items():
-                write_png(self.out / folder / names[index], picture)
-            variants = [some[place] for some in others]
-            for seed, picture in zip(self.seeds, variants, strict=True):
-                stem = names[index].removesuffix(".png")
+            for folder, picture in made.items():
+                write_png(self.out / folder / chunk.names[place], picture)
+            variants = [some[row] for some in others]
+            for seed, picture in enumerate(variants, 1):
+                stem = chunk.names[place].removesuffix(".png")
                 write_png(self.out / "variants" / f"{stem}_{seed}.png", picture)
-            if len(self._rows) < SHEET_ROWS:
-                shown = [results[name] for name in ("background",) if name in results]
-                self._rows.append([face.face, face.masked, *pictures, *variants, *shown])
+            if chunk.shown:
+                last = [made[name] for name in ("background",) if name in made]
+                cells = [face.face, face.masked, *pictures, *variants, *last]
+                results[place] = [to_uint8(cell) for cell in cells]
+        return results
 
-    def _results(
+    def _made(
         self, photo: Path, face: AlignedFace, picture: np.ndarray
     ) -> Iterator[tuple[str, np.ndarray]]:
         yield "pictures", picture
         if self.paste:
-            # Read again: the memory of the machine may not hold a batch of huge photos.
+            # Read again: the memory of the machine may not hold several huge photos.
             yield "pasted", paste_into(read_image(photo), picture, face.points, face.matrix)
         if self.behind is not None:
             yield (
@@ -187,11 +218,34 @@ class _Made:
                 backgrounds.replace_background(picture, face.points, self.behind),
             )
 
-    def write_sheet(self) -> None:
-        """A row per photo: original, mask, every resolution, variants."""
-        if self._rows:
-            labels = ["original", "face mask", *map(str, self.hallucinator.resolutions)]
-            labels += [f"variant {seed}" for seed in self.seeds]
-            if self.behind is not None:
-                labels.append("background")
-            write_png(self.sheet, contact_sheet(self._rows, labels=labels))
+
+class _Sheet:
+    """A row for each of the first photos: original, mask, every resolution, variants.
+
+    Which come first does not depend on which were ready first.
+    """
+
+    def __init__(self, path: Path, variants: int, background: bool) -> None:
+        self.path = path
+        self._last = [f"variant {seed}" for seed in range(1, variants + 1)]
+        self._last += ["background"] * background
+        self._rows: dict[int, Cells] = {}  # by the photo's number
+
+    def has_room(self, index: int) -> bool:
+        """Whether a photo may come on it: those before that are known do not fill it."""
+        return sum(row < index for row in self._rows) < SHEET_ROWS
+
+    def add(self, index: int, cells: Cells) -> None:
+        """Takes a photo's row, and lets one go where there are too many."""
+        if cells:
+            self._rows[index] = cells
+        if len(self._rows) > SHEET_ROWS:
+            del self._rows[max(self._rows)]
+
+    def write(self) -> None:
+        """The picture, of the rows that it has."""
+        rows = [self._rows[index] for index in sorted(self._rows)]
+        if rows:
+            sizes = [str(cell.shape[0]) for cell in rows[0][2 : len(rows[0]) - len(self._last)]]
+            labels = ["original", "face mask", *sizes, *self._last]
+            write_png(self.path, contact_sheet(rows, labels=labels))

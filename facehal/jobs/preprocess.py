@@ -27,9 +27,10 @@ from facehal.data.prepare import Given, detected, digest, empty_row, failed_row,
 from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE, Row, leaves_folder
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE
-from facehal.files import remove_unfinished, unique_names, write_bytes
+from facehal.files import refuse_urls, remove_unfinished, unique_names, write_bytes
 from facehal.images import contact_sheet, list_images, read_image, write_png
-from facehal.jobs.mapping import each, processes
+from facehal.jobs.mapping import Engine, each, processes
+from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import RowJournal, csv_bytes, read_rows
 from facehal.processes import usable_cores
 from facehal.weights import store
@@ -93,6 +94,7 @@ def preprocess(
     size: int = SIZE,
     workers: int | None = None,
     landmarks: str | os.PathLike[str] | None = None,
+    on: Ray | None = None,
     progress: bool = True,
 ) -> Summary:
     """Detect, align and describe the largest face of every photo of a folder.
@@ -117,11 +119,12 @@ def preprocess(
         landmarks: CSV with landmarks found elsewhere, so that dlib is not needed: columns `file`
             (relative to `raw_dir`) and px0, py0 … px67, py67 in pixels of the upright photo. An
             earlier `manifest.csv` is such a file. Photos without points in it fail.
+        on: a Ray cluster, where the work is done instead of in processes of this machine.
         progress: show a bar.
 
     Raises:
-        DataError: no photos, an unusable landmarks file, a worker process died, `out_dir` cannot be
-            written, or its manifest names faces outside of it.
+        DataError: a URL, no photos, an unusable landmarks file, a worker process died, `out_dir`
+            cannot be written, or its manifest names faces outside of it.
         ConfigError: fewer than one worker, or a size below 8.
         WeightsError: dlib or its model is not installed (and `landmarks` is not given).
         KeyboardInterrupt: passed on, after what is done has been kept.
@@ -130,6 +133,7 @@ def preprocess(
         raise ConfigError(f"workers must be at least 1, not {workers}")
     if size < MIN_SIZE:
         raise ConfigError(f"size must be at least {MIN_SIZE}, not {size}")
+    refuse_urls(raw_dir, out_dir)
     start = time.perf_counter()
     raw, out = Path(raw_dir), Path(out_dir)
     photos = _photos(raw, out)
@@ -138,9 +142,12 @@ def preprocess(
         store.path("dlib_landmarks")
     try:
         out.mkdir(parents=True, exist_ok=True)
+        if on is not None:
+            on.check(out, raw)
         earlier = _earlier_rows(out, _settings(size, landmarks))
         tasks = _tasks(raw, out, size, photos, earlier, given)
-        rows, reused = _work(tasks, out, earlier, workers or usable_cores(), progress)
+        engine = on or processes(workers or usable_cores(), len(tasks))
+        rows, reused = _work(tasks, out, earlier, engine, progress)
         rows.sort(key=lambda row: row["file"])
         _tidy(out, rows, earlier)
         write_bytes(out / "manifest.csv", csv_bytes(rows, COLUMNS, head=True))
@@ -293,7 +300,7 @@ def _face_names(files: list[str]) -> list[str]:
 
 
 def _work(
-    tasks: list[_Task], out: Path, earlier: Mapping[str, Row], workers: int, progress: bool
+    tasks: list[_Task], out: Path, earlier: Mapping[str, Row], engine: Engine, progress: bool
 ) -> tuple[list[Row], int]:
     """Do all tasks, noting each in the journal; returns the rows and how many were kept."""
     with RowJournal(out / "manifest.partial.csv", COLUMNS, earlier.values()) as journal:
@@ -302,7 +309,7 @@ def _work(
             for one in each(
                 _do,
                 tasks,
-                engine=processes(workers, len(tasks)),
+                engine=engine,
                 together=_TOGETHER,
                 journal=lambda results: journal.note(row for row, is_new in results if is_new),
                 unit="photo",

@@ -1,8 +1,10 @@
 """Work for the map's tests: worker processes must be able to import it."""
 
+import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 from facehal.errors import ImageError
 
@@ -33,4 +35,16 @@ def stopped(number: int) -> int:
 
 def slow(number: int) -> int:
     time.sleep(2 if number == 10 else 0.02)
+    return number
+
+
+def killed_once(item: tuple[Path, int]) -> int:
+    """The process dies over the first item that finds the folder's mark, and takes it with it."""
+    folder, number = item
+    time.sleep(0.02)
+    with contextlib.suppress(FileNotFoundError):
+        (folder / "kill").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open(folder / str(os.getpid()), "a") as file:
+        print(number, file=file)
     return number
