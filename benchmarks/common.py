@@ -48,7 +48,7 @@ def machine() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         cpu = next((s.split(":", 1)[1].strip() for s in lines if s.startswith("model name")), cpu)
     versions = [f"Python {platform.python_version()}"]
-    for name in ("tensorflow", "keras", "jax", "onnxruntime", "torch"):
+    for name in ("tensorflow", "keras", "jax", "onnxruntime", "torch", "ray"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
     return f"{cpu}, {cores()} cores, {platform.system()}; {', '.join(versions)}"

@@ -3,10 +3,12 @@
 Everything here works on Linux, macOS and Windows; what only one of them can do is asked for first.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 
 def usable_cores() -> int:
@@ -23,6 +25,22 @@ def usable_cores() -> int:
 def ignore_interrupts() -> None:
     """For a worker: Ctrl-C reaches the whole group of processes; the parent alone decides."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Ctrl-C waits for the end of the block; a process that is begun in it never hears it.
+
+    Not even while it is starting, before it could say so itself. Windows knows no such thing.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def follow_parent() -> None:

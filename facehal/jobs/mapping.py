@@ -1,8 +1,9 @@
 """One map over many items that can be interrupted: what every job of this folder runs on.
 
 :func:`each` knows the items, the bar, the journal and the list of what was skipped; an engine knows
-only where a piece of work is done: in this process, in threads, in processes of this machine. An
-engine gives results as they come; what a job writes must not depend on their order.
+only where a piece of work is done: in this process, in threads, in processes of this machine, on a
+Ray cluster (:mod:`facehal.jobs.on_ray`). An engine gives results as they come; what a job writes
+must not depend on their order.
 """
 
 import multiprocessing
@@ -24,7 +25,7 @@ from tqdm.auto import tqdm
 
 from facehal.errors import ConfigError, DataError, FacehalError
 from facehal.jobs.records import Skipped
-from facehal.processes import follow_parent, ignore_interrupts
+from facehal.processes import follow_parent, ignore_interrupts, interrupts_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -120,7 +121,8 @@ def _pooled(
         queue = iter(pieces)
         while True:
             for piece in queue:
-                waiting.add(pool.submit(work, piece))
+                with interrupts_held():  # this may begin a process
+                    waiting.add(pool.submit(work, piece))
                 if len(waiting) >= _AHEAD * workers:
                     break
             if not waiting:

@@ -31,11 +31,23 @@ _RETRIES = 3  # deaths of a worker over the same piece before the job gives up
 _OBJECT_STORE = 128 * 2**20  # bytes, of a local cluster: what travels is small
 _PASSED_ON = ("FACEHAL_WEIGHTS", "KERAS_BACKEND", "TF_CPP_MIN_LOG_LEVEL")
 
-# Set before Ray is imported, unless the user's environment says otherwise.
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to Ray's makers
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a warning about workers without a GPU
+    # Of a worker that died once, which Ray mends, nothing is printed into the bar.
+    "RAY_DEDUP_LOGS_SKIP_REGEX": r"A worker died or was killed|\b_Worker\.\w+ failed\.",
 }
+
+
+def import_ray() -> Any:
+    """Imports Ray, which reads these settings then; those of the user's environment go first.
+
+    Raises:
+        FacehalError: it is not installed; says how to install it.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    return require("ray", "--ray")
 
 
 class Ray:
@@ -57,9 +69,7 @@ class Ray:
     """
 
     def __init__(self, address: str = LOCAL, *, gpus: float = 0, workers: int | None = None):
-        for name, value in _QUIET.items():
-            os.environ.setdefault(name, value)
-        self._ray = require("ray", "--ray")
+        self._ray = import_ray()
         self.gpus = gpus
         self._ours = not self._ray.is_initialized()
         if self._ours:
