@@ -168,6 +168,7 @@ bench: install ## speed (see benchmarks/README.md): EXTRAS=test,reference,jax,ex
 	$(BIN)/python benchmarks/preprocessing.py
 	$(BIN)/python benchmarks/optimizers.py
 	$(BIN)/python benchmarks/streaming.py
+	$(BIN)/python benchmarks/augment.py
 	$(BIN)/python benchmarks/startup.py
 
 clean: ## what the targets made, not the data and not the runs
