@@ -14,9 +14,10 @@ import csv
 import hashlib
 import json
 import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,7 +32,7 @@ from facehal.files import refuse_urls, remove_unfinished, unique_names, write_by
 from facehal.images import contact_sheet, list_images, read_image, write_png
 from facehal.jobs.mapping import Engine, each, processes
 from facehal.jobs.on_ray import Ray
-from facehal.jobs.records import RowJournal, csv_bytes, read_rows
+from facehal.jobs.records import RowJournal, csv_bytes, read_rows, row_of, write_rows
 from facehal.processes import usable_cores
 from facehal.weights import store
 
@@ -42,6 +43,7 @@ _TOGETHER = 16  # photos that go to a worker at once
 _SHEET_FACES, _SHEET_COLUMNS, _SHEET_SIDE = 24, 6, 256
 
 _Done = tuple[Row, bool]  # a row, and whether it was made now
+_Earlier = Mapping[str, bytes]  # rows of earlier runs as lines, by photo
 Points = Mapping[str, np.ndarray]
 
 
@@ -75,6 +77,23 @@ class Summary:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A row of the manifest; small, for there may be millions."""
+
+    file: str
+    face: str
+    reason: str  # empty: it gave a face
+    several: bool  # faces
+    line: bytes
+
+    @classmethod
+    def of(cls, row: Row) -> "_Kept":
+        reason = "" if row["status"] == "ok" else sys.intern(row["reason"] or row["status"])
+        several = not reason and int(row["faces_found"]) > 1
+        return cls(row["file"], row["face"], reason, several, csv_bytes([row], COLUMNS))
+
+
 @dataclass(frozen=True)
 class _Task:
     """One photo to do; small, for it travels to a worker process."""
@@ -83,7 +102,7 @@ class _Task:
     row: Row  # file, face, subject
     out_dir: Path
     size: int
-    earlier: Row | None
+    earlier: bytes | None
     given: Given | None  # None: dlib finds the landmarks
 
 
@@ -145,27 +164,27 @@ def preprocess(
         if on is not None:
             on.check(out, raw)
         earlier = _earlier_rows(out, _settings(size, landmarks))
+        engine = on or processes(workers or usable_cores(), len(photos))
         tasks = _tasks(raw, out, size, photos, earlier, given)
-        engine = on or processes(workers or usable_cores(), len(tasks))
-        rows, reused = _work(tasks, out, earlier, engine, progress)
-        rows.sort(key=lambda row: row["file"])
+        rows, reused = _work(photos, tasks, out, earlier, engine, progress)
+        rows.sort(key=lambda row: row.file)
         _tidy(out, rows, earlier)
-        write_bytes(out / "manifest.csv", csv_bytes(rows, COLUMNS, head=True))
-        _write_sheet(out, rows)
+        write_rows(out / "manifest.csv", COLUMNS, (row.line for row in rows))
+        _write_sheet(out, [row for row in rows if not row.reason])
         (out / "manifest.partial.csv").unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
     except ImageError as error:
         raise DataError(str(error)) from error
-    ok = [row for row in rows if row["status"] == "ok"]
+    reasons = Counter(row.reason for row in rows if row.reason)
     return Summary(
         out_dir=out,
         photos=len(rows),
-        ok=len(ok),
-        failed=len(rows) - len(ok),
-        several_faces=sum(int(row["faces_found"]) > 1 for row in ok),
+        ok=len(rows) - reasons.total(),
+        failed=reasons.total(),
+        several_faces=sum(row.several for row in rows),
         reused=reused,
-        reasons=dict(Counter(r["reason"] for r in rows if r["status"] != "ok").most_common()),
+        reasons=dict(reasons.most_common()),
         seconds=time.perf_counter() - start,
     )
 
@@ -228,8 +247,8 @@ def _settings(size: int, landmarks: str | os.PathLike[str] | None) -> bytes:
     return (json.dumps(settings, indent=2) + "\n").encode()
 
 
-def _earlier_rows(out: Path, settings: bytes) -> dict[str, Row]:
-    """Rows of earlier runs by file; none if they were made with other settings.
+def _earlier_rows(out: Path, settings: bytes) -> dict[str, bytes]:
+    """Rows of earlier runs by file, as lines; none if they were made with other settings.
 
     Then their faces go: all are made anew, and some may not come again (a larger size leaves out
     more photos).
@@ -238,7 +257,7 @@ def _earlier_rows(out: Path, settings: bytes) -> dict[str, Row]:
         DataError: they name faces outside of the folder.
     """
     note = out / "settings.json"
-    rows: dict[str, Row] = {}
+    rows: dict[str, bytes] = {}
     for name in ("manifest.csv", "manifest.partial.csv"):
         for row in read_rows(out / name, COLUMNS):
             if leaves_folder(row["face"]):
@@ -246,16 +265,22 @@ def _earlier_rows(out: Path, settings: bytes) -> dict[str, Row]:
                     f"{out / name}: {row['face']!r} is no face of this folder: delete {name}, or "
                     "name another folder"
                 )
-            rows[row["file"]] = row
+            rows[row["file"]] = csv_bytes([row], COLUMNS)
     if note.is_file() and note.read_bytes() == settings:
         return rows
-    for row in rows.values():
-        if row["face"]:
-            (out / row["face"]).unlink(missing_ok=True)
+    for face in _faces(rows):
+        (out / face).unlink(missing_ok=True)
     for name in ("manifest.csv", "manifest.partial.csv"):
         (out / name).unlink(missing_ok=True)
     write_bytes(note, settings)
     return {}
+
+
+def _faces(earlier: _Earlier) -> Iterator[str]:
+    """The faces that earlier runs have written."""
+    for line in earlier.values():
+        if face := row_of(line, COLUMNS)["face"]:
+            yield face
 
 
 def _tasks(
@@ -263,18 +288,22 @@ def _tasks(
     out: Path,
     size: int,
     photos: list[Path],
-    earlier: Mapping[str, Row],
+    earlier: _Earlier,
     given: Points | None,
-) -> list[_Task]:
+) -> Callable[[int], _Task]:
+    """The task of a photo, by its number."""
     files = [photo.relative_to(raw).as_posix() for photo in photos]
+    faces = _face_names(files)
     subjects = _subjects(raw)
-    tasks = []
-    for photo, file, face in zip(photos, files, _face_names(files), strict=True):
+
+    def task(index: int) -> _Task:
+        photo, file, face = photos[index], files[index], faces[index]
         parent = photo.parent.name if photo.parent != raw else ""
         row = {"file": file, "face": face, "subject": subjects.get(file, parent)}
         points = None if given is None else Given(given.get(file))
-        tasks.append(_Task(photo, row, out, size, earlier.get(file), points))
-    return tasks
+        return _Task(photo, row, out, size, earlier.get(file), points)
+
+    return task
 
 
 def _subjects(raw: Path) -> dict[str, str]:
@@ -300,23 +329,31 @@ def _face_names(files: list[str]) -> list[str]:
 
 
 def _work(
-    tasks: list[_Task], out: Path, earlier: Mapping[str, Row], engine: Engine, progress: bool
-) -> tuple[list[Row], int]:
-    """Do all tasks, noting each in the journal; returns the rows and how many were kept."""
-    with RowJournal(out / "manifest.partial.csv", COLUMNS, earlier.values()) as journal:
-        done = [
-            one.result
-            for one in each(
-                _do,
-                tasks,
-                engine=engine,
-                together=_TOGETHER,
-                journal=lambda results: journal.note(row for row, is_new in results if is_new),
-                unit="photo",
-                progress=progress,
-            )
-        ]
-    return [row for row, _ in done], sum(not is_new for _, is_new in done)
+    photos: list[Path],
+    tasks: Callable[[int], _Task],
+    out: Path,
+    earlier: _Earlier,
+    engine: Engine,
+    progress: bool,
+) -> tuple[list[_Kept], int]:
+    """Do all tasks, noting each in the journal; returns the rows and how many were there."""
+    rows, reused = [], 0
+    before = (row_of(line, COLUMNS) for line in earlier.values())
+    with RowJournal(out / "manifest.partial.csv", COLUMNS, before) as journal:
+        for done in each(
+            _do,
+            range(len(photos)),
+            send=tasks,
+            engine=engine,
+            together=_TOGETHER,
+            journal=lambda results: journal.note(row for row, is_new in results if is_new),
+            unit="photo",
+            progress=progress,
+        ):
+            row, is_new = done.result
+            rows.append(_Kept.of(row))
+            reused += not is_new
+    return rows, reused
 
 
 def _do(task: _Task) -> _Done:
@@ -325,8 +362,9 @@ def _do(task: _Task) -> _Done:
         photo = task.photo.read_bytes()
     except OSError as error:
         return failed_row(row, error.strerror or "cannot be read"), True
-    if task.earlier is not None and _is_done(task, task.earlier, digest(photo)):
-        return task.earlier, False
+    earlier = None if task.earlier is None else row_of(task.earlier, COLUMNS)
+    if earlier is not None and _is_done(task, earlier, digest(photo)):
+        return earlier, False
     made, face = prepare(photo, size=task.size, find=task.given or detected)
     if face is None:
         return made | {"file": row["file"], "subject": row["subject"]}, True
@@ -342,24 +380,23 @@ def _is_done(task: _Task, earlier: Row, digest: str) -> bool:
     return earlier["face"] == task.row["face"] and (task.out_dir / earlier["face"]).is_file()
 
 
-def _tidy(out: Path, rows: list[Row], earlier: Mapping[str, Row]) -> None:
+def _tidy(out: Path, rows: list[_Kept], earlier: _Earlier) -> None:
     """Delete the faces of earlier runs whose photos are gone, failed now, or were renamed.
 
     Half-written files, too, which a killed run leaves under their temporary names.
     """
     remove_unfinished(out / "faces")
-    kept = {row["face"] for row in rows}
-    for row in earlier.values():
-        if row["face"] and row["face"] not in kept:
-            (out / row["face"]).unlink(missing_ok=True)
+    kept = {row.face for row in rows}
+    for face in _faces(earlier):
+        if face not in kept:
+            (out / face).unlink(missing_ok=True)
 
 
-def _write_sheet(out: Path, rows: list[Row]) -> None:
+def _write_sheet(out: Path, ok: list[_Kept]) -> None:
     cells = []
-    ok = [row for row in rows if row["status"] == "ok"]
     # Spread over the whole set: the first ones may all be of one person.
     chosen = np.linspace(0, len(ok) - 1, min(_SHEET_FACES, len(ok))).astype(int)
-    for row in [ok[index] for index in chosen]:
+    for row in [row_of(ok[index].line, COLUMNS) for index in chosen]:
         face = read_image(out / row["face"])
         # Enlarged first, so that the hull is a thin line; its points are pixel centres.
         times = max(1, _SHEET_SIDE // face.shape[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from facehal.errors import FacehalError, ImageError
-from facehal.jobs.records import RowJournal, Skipped, csv_bytes, read_rows
+from facehal.jobs.records import RowJournal, Skipped, csv_bytes, read_rows, row_of
 
 COLUMNS = ["file", "x"]
 ODD = os.fsdecode(b"a\xff.png")  # a name that is no UTF-8, as Python reads it from a folder
@@ -39,6 +39,11 @@ def test_torn_anywhere(tmp_path):
         assert found == rows[: len(found)], length
         ends = [len(csv_bytes(rows[:n], COLUMNS, head=True)) for n in range(4)]
         assert len(found) == sum(length >= end for end in ends[1:]), length
+
+
+def test_a_row_kept_as_its_line():
+    for row in ({"file": ODD, "x": ""}, {"file": 'b "of"\r\nc, d', "x": "2"}):
+        assert row_of(csv_bytes([row], COLUMNS), COLUMNS) == row
 
 
 def test_a_journal_goes_on_from_what_was_read(tmp_path):
