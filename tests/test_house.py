@@ -11,7 +11,10 @@ PACKAGE = Path(__file__).resolve().parents[1] / "facehal"
 
 # From the ground up; a room imports from its own floor and from those below.
 FLOORS = (
-    ("errors", "files", "images", "config", "backend", "optional", "processes", "hub", "shipped"),
+    (
+        *("errors", "files", "images", "videos", "config", "backend", "optional", "processes"),
+        *("hub", "shipped"),
+    ),
     ("weights",),
     ("faces", "layers"),
     ("features",),

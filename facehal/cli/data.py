@@ -36,12 +36,19 @@ def sample(
     out: Annotated[Path, typer.Argument(help="Folder for the pictures.")],
     count: Annotated[int, typer.Option(min=1, help="Variations to make.")] = 100,
     portraits: Annotated[bool, typer.Option(help="The two portraits themselves instead.")] = False,
+    clips: Annotated[
+        bool,
+        typer.Option("--clips", help="Four clips of them of three seconds, for `video`, instead."),
+    ] = False,
 ) -> None:
     """Two public-domain portraits, or a hundred variations of them to try the package on."""
     from facehal.data.samples import portraits as originals
-    from facehal.data.samples import write_samples
+    from facehal.data.samples import write_clips, write_samples
     from facehal.images import write_png
 
+    if clips:
+        print(*write_clips(out, progress=True), sep="\n")
+        return
     if portraits:
         out.mkdir(parents=True, exist_ok=True)
         for name, picture in originals().items():

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from facehal.cli.app import METRICS_HELP, ModelOption, app, evaluate_app, import_keras, names
+from facehal.cli.app import (
+    METRICS_HELP,
+    EngineOption,
+    ModelOption,
+    app,
+    evaluate_app,
+    import_keras,
+    names,
+)
 from facehal.errors import FacehalError
 
 app.add_typer(evaluate_app, name="evaluate")
@@ -77,6 +85,24 @@ def evaluate_variants(
     path = run(data, out, model=model, count=count, limit=limit)
     print(path.read_text(encoding="utf-8"))
     print(f"{path}; {out / 'variants.png'}")
+
+
+@evaluate_app.command("flicker")
+def evaluate_flicker(
+    clips: Annotated[list[Path], typer.Argument(help="Videos of a face.")],
+    out: Annotated[Path, typer.Option(help="Folder for flicker.md, .json and .jpg.")],
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="As for `facehal video`.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Use only the first frames.")] = 120,
+) -> None:
+    """How calm `facehal video` is beside frame by frame, and whether it follows the head."""
+    import_keras()
+    from facehal.evaluation.flicker import evaluate_flicker as run
+
+    path = run(clips, out, model=model, engine=engine, seed=seed, limit=limit)
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'flicker.jpg'}")
 
 
 @evaluate_app.command("pairs")

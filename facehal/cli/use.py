@@ -1,5 +1,6 @@
 """Verbs that use a trained model."""
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -77,6 +78,63 @@ def hallucinate(
             on=cluster,
         )
     print(f"{done.pictures} of {done.photos} photos hallucinated: {done.sheet}")
+
+
+@app.command()
+def video(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A video.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT.mp4", help="The video to write.")],
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Another hair, clothes and background, for the whole video."),
+    ] = None,
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste",
+            help="The frames themselves, at their size, with hallucinated surroundings of the "
+            "face; without it the aligned face's square.",
+        ),
+    ] = False,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the square in pixels; default: the model's.")
+    ] = None,
+    blend: Annotated[
+        bool, typer.Option(help="Over time; without it hair and background flicker.")
+    ] = True,
+) -> None:
+    """A video → OUT.mp4 with hallucinated surroundings of its face (docs/video.md).
+
+    The largest face is followed. H.264 and the sound need an ffmpeg (extra: video). Stopped, the
+    same command goes on where it was.
+    """
+    # What OpenCV and FFmpeg say of a broken file goes past Python; our own line says it, too.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    from facehal.inference.hallucinator import needs_keras
+    from facehal.jobs.video import video as run
+    from facehal.videos import MPEG4, VideoReader, tools
+
+    with VideoReader(source):  # before Keras: what is no video is said at once
+        pass
+    if tools().codec == MPEG4:
+        print(
+            "no ffmpeg with x264 here: the video will be MPEG-4 Part 2, which browsers do not play "
+            "(pip install 'facehal[video]')",
+            file=sys.stderr,
+        )
+    if needs_keras(model, engine):
+        import_keras()
+    done = run(source, out, model, engine=engine, seed=seed, paste=paste, size=size, blend=blend)
+    for remark in done.remarks:
+        print(f"{source}: {remark}", file=sys.stderr)
+    print(
+        f"{done.video}: {done.frames} frames, {done.found} with a face, {done.bridged} bridged, "
+        f"{done.lost} {'left as they were' if paste else 'black'} without one; {done.codec}; "
+        f"sound: {done.sound}{'' if done.new else '; it was finished already'}"
+    )
 
 
 @app.command()

@@ -4,8 +4,10 @@ They are Eileen Collins (NASA, in scikit-image) and Grace Hopper (US Navy, in ma
 people are no training set; these photos show that everything runs, on any machine, offline.
 """
 
+import itertools
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -16,9 +18,16 @@ from facehal.errors import DataError
 from facehal.faces.alignment import warp
 from facehal.files import write_bytes
 from facehal.images import read_image
+from facehal.videos import write_video
 
 SIDE = 250
 """Width and height of a sample photo in pixels, those of LFW."""
+
+CLIP_SIZE = 320, 240
+"""Width and height of the frames of a sample clip in pixels."""
+
+CLIP_RATE = 24
+"""Frames per second of a sample clip."""
 
 # Where the eyes are, in pixels of the portraits, as dlib's landmarks say: (x, y) left and right.
 _EYES = {
@@ -76,6 +85,82 @@ def write_samples(
             raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
         paths.append(path)
     return paths
+
+
+def write_clips(
+    out_dir: str | os.PathLike[str], frames: int = 72, *, progress: bool = False
+) -> list[Path]:
+    """Write two short clips of each portrait, .mp4: as it is, and its head turning (`clip`).
+
+    Raises:
+        DataError: the portraits are not installed.
+        FacehalError: a clip cannot be written.
+    """
+    if frames < 1:
+        raise ValueError(f"frames must be at least 1, not {frames}")
+    paths = []
+    for name, turning in itertools.product(portraits(), (False, True)):
+        path = Path(out_dir) / f"{name}{'_turning' * turning}.mp4"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error
+        made = clip(name, frames, turning=turning)
+        shown = tqdm(made, total=frames, unit="frame", disable=not progress)
+        write_video(path, shown, CLIP_RATE)
+        paths.append(path)
+    return paths
+
+
+def clip(name: str, frames: int = 72, *, turning: bool = False) -> Iterator[np.ndarray]:
+    """Give the frames of one portrait's clip, (240, 320, 3) uint8, the same ones every time.
+
+    The camera's zoom, place and turn follow sine curves of their own; within three seconds the
+    face's width changes by a quarter, its place by more than the distance of its eyes, its angle by
+    12 degrees. Every frame has its own grain, as those of a camera have.
+
+    Args:
+        name: of the portrait.
+        frames: how many.
+        turning: the head turns, too, left and right: what is near the camera, the nose most, moves
+            sideways before the rest.
+
+    Raises:
+        DataError: the portraits are not installed.
+    """
+    portrait = portraits()[name]
+    for index in range(frames):
+        shown = _turned(portrait, _EYES[name], index / CLIP_RATE) if turning else portrait
+        frame = warp(shown, clip_matrix(name, index), CLIP_SIZE).astype(np.float32)
+        grain = np.random.default_rng(index).normal(0, 2, frame.shape)
+        yield np.rint(np.clip(frame + grain, 0, 255)).astype(np.uint8)
+
+
+def clip_matrix(name: str, index: int) -> np.ndarray:
+    """Where a frame of a clip shows the portrait: (2, 3), from its pixels to the frame's."""
+    (x0, y0), (x1, y1) = _EYES[name]
+    second = index / CLIP_RATE
+    scale = 48 * (1 + 0.125 * math.sin(2.2 * second)) / math.hypot(x1 - x0, y1 - y0)
+    angle = math.radians(6 * math.sin(2.9 * second + 1))
+    place = CLIP_SIZE[0] * 0.5, CLIP_SIZE[1] * 0.46
+    target = np.array(place) + (28 * math.sin(1.9 * second), 12 * math.sin(2.6 * second + 2))
+    turn = scale * np.array(
+        [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
+    )
+    return np.column_stack([turn, target - turn @ [(x0 + x1) / 2, (y0 + y1) / 2]])
+
+
+def _turned(
+    portrait: np.ndarray, eyes: tuple[tuple[float, float], tuple[float, float]], second: float
+) -> np.ndarray:
+    """The portrait at a moment of turning, its head a smooth bump that sways sideways."""
+    (x0, y0), (x1, y1) = eyes
+    distance = math.hypot(x1 - x0, y1 - y0)
+    y, x = np.mgrid[: portrait.shape[0], : portrait.shape[1]].astype(np.float32)
+    across, down = x - (x0 + x1) / 2, y - (y0 + y1) / 2 - distance / 2
+    depth = np.exp(-(across**2 + down**2) / (2 * (1.1 * distance) ** 2))
+    x -= np.float32(0.35 * distance * math.sin(2.4 * second)) * depth
+    return cv2.remap(portrait, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _variation(

@@ -79,12 +79,17 @@ class LandmarkDetector:
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
             raise ValueError(f"a photo must be (H, W, 3) uint8, not {image.shape} {image.dtype}")
         scale = min(1.0, _DETECTION_SIDE / max(image.shape[:2])) * 2**self.upsample
-        found = self._search(image, scale) or self._search(image, 2 * scale)
-        faces = [Face(_whole(box), self._landmarks(image, box), score) for box, score in found]
+        found = self.search(image, scale) or self.search(image, 2 * scale)
+        faces = [Face(_whole(box), self.landmarks(image, box), score) for box, score in found]
         return sorted(faces, key=lambda face: (-_visible(face.box, image), -face.score))
 
-    def _search(self, image: np.ndarray, scale: float) -> list[tuple[np.ndarray, float]]:
-        """Boxes (left, top, right, bottom) in the photo, float, and scores."""
+    def search(self, image: np.ndarray, scale: float) -> list[tuple[np.ndarray, float]]:
+        """Searches a photo at one scale: boxes (left, top, right, bottom) in it, float, and scores.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            scale: of the searched picture to the photo; faces of about 80 pixels there are found.
+        """
         height, width = image.shape[:2]
         size = max(1, round(width * scale)), max(1, round(height * scale))
         found, scores, _ = self._detect.run(resize(image, size), 0, 0.0)
@@ -95,7 +100,8 @@ class LandmarkDetector:
         ]
         return list(zip(boxes, map(float, scores), strict=True))
 
-    def _landmarks(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+    def landmarks(self, image: np.ndarray, box: np.ndarray) -> np.ndarray:
+        """The (68, 2) float32 landmarks of the face in a box (left, top, right, bottom), float."""
         height, width = image.shape[:2]
         side = max(box[2] - box[0], box[3] - box[1], 1.0)
         # The predictor reads pixels around the box, too, and takes those off the picture as black.

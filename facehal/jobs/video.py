@@ -1,0 +1,416 @@
+"""A video to a video with hallucinated surroundings of its face; long ones can be interrupted.
+
+Two passes over the frames. The first finds the landmarks of every frame and notes them in a file;
+the second smooths them with those of the frames around, hallucinates, blends over time and writes
+pieces of two minutes' work or less, each with what the next one has to know. Finished pieces are
+joined. In memory are a few frames, however long the video is.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from facehal.errors import FacehalError, ImageError, NoFaceError
+from facehal.faces.landmarks import LandmarkDetector
+from facehal.faces.paste import paste as paste_into
+from facehal.faces.smoothing import MARGIN, find_tracks, smooth
+from facehal.faces.tracking import FaceTracker
+from facehal.files import locked, replacing, write_bytes, write_text
+from facehal.inference.hallucinator import Hallucinator, load
+from facehal.inference.video import Painted, Painter, square
+from facehal.shipped import find_model
+from facehal.videos import Tools, VideoReader, join, piece_writer, tools
+from facehal.weights.store import file_sha256
+
+PIECE = 120  # frames
+BATCH = 8  # frames in memory, and faces that the model takes at a time
+_UNEVEN = 0.1  # seconds that a frame may be early or late before it is said; the eye sees more
+_COLUMNS = 1 + 2 * 68  # of the noted landmarks: the frame's time in seconds, then x, y
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What :func:`video` did.
+
+    Attributes:
+        video: path of the video.
+        frames: how many it has.
+        found: in how many of them a face was found.
+        bridged: in how many more its place is known from the frames around.
+        lost: how many show no face: black in an aligned clip, else as they were.
+        faces: how many faces were followed, one after the other; 1 unless there are cuts or gaps.
+        codec: H.264, or MPEG-4 Part 2.
+        sound: "kept", "none", or "left out" and why.
+        remarks: what else the user should know.
+        new: False where the video was finished by an earlier call.
+    """
+
+    video: Path
+    frames: int
+    found: int
+    bridged: int
+    lost: int
+    faces: int
+    codec: str
+    sound: str
+    remarks: tuple[str, ...] = ()
+    new: bool = True
+
+
+def video(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    model: str | os.PathLike[str] = "compact",
+    *,
+    engine: str | None = None,
+    seed: int | None = None,
+    paste: bool = False,
+    size: int | None = None,
+    blend: bool = True,
+    progress: bool = True,
+) -> Summary:
+    """Hallucinates around one face through a video.
+
+    Of several faces the largest of the first frame with a face is followed, until it is lost. Up to
+    half a second without it is bridged; in frames without a face beyond that, an aligned clip is
+    black and ``paste`` leaves the frame as it is. The sound goes with it where there is an ffmpeg
+    (extra: ``video``); without one with x264 the video is MPEG-4 Part 2, which browsers do not
+    play.
+
+    Stopped, it goes on where it was: the folder ``OUT.part`` beside ``out`` holds what is finished,
+    and goes at the end. ``OUT.json`` then says what was done.
+
+    Args:
+        source: the video; what OpenCV reads.
+        out: the video to write, an ``.mp4``.
+        model: a ``.keras`` or ``.onnx`` file or a shipped model.
+        engine: as :func:`facehal.load`; ``onnxruntime`` is the faster one on a CPU.
+        seed: the variant, 0 or more, for the whole video; None is the single best picture.
+        paste: the whole frames, hallucinated around the face, in place of the aligned square.
+        size: side of the aligned square in pixels, an even number; by default the model's. In a
+            larger one the face is as sharp as the frames have it; what is around it is enlarged.
+        blend: over time. Without it hair and background flicker: for comparisons.
+        progress: draw bars on standard error.
+
+    Raises:
+        ImageError: the source is not a video that can be read, or has no frames.
+        NoFaceError: no face in any frame.
+        FacehalError: ``out`` is there already and of another job, is no ``.mp4`` or cannot be
+            written; no such model; it knows no variants.
+        WeightsError: dlib or its landmark model is not installed.
+    """
+    source, out = Path(source), Path(out)
+    if out.suffix.lower() != ".mp4":
+        raise FacehalError(f"{out}: a video is written as .mp4; name one")
+    if size is not None and (size < 2 or size % 2):
+        raise FacehalError(f"size {size}: the side of a video is an even number of 2 or more")
+    if size is not None and paste:
+        raise FacehalError(f"size {size}: a pasted video has the size of its source")
+    if seed is not None and seed < 0:
+        raise FacehalError(f"seed {seed}: a seed is 0 or more")
+    with VideoReader(source) as reader:
+        rate, expected = reader.rate, reader.expected
+    using = tools()
+    facts = source.stat()
+    job = {
+        "source": str(source.resolve()),
+        "bytes": facts.st_size,
+        "modified": facts.st_mtime_ns,
+        "model": str(model),
+        "model_sha256": file_sha256(find_model(model)),
+        **{"engine": engine, "seed": seed, "paste": paste, "size": size, "blend": blend},
+        "codec": using.codec,
+    }
+    work = _Work(out, job)
+    if (earlier := work.finished()) is not None:
+        return earlier
+    with work:
+        hallucinator = load(model, engine=engine)
+        if seed is not None and not hallucinator.latent:
+            raise FacehalError(f"{model}: knows one picture for every face; leave out the seed")
+        rows = _tracked(work, source, expected, progress)
+        shown = _Shown(rows, float(rate))
+        if not shown.found.any():
+            work.remove()
+            raise NoFaceError(
+                f"{source}: no face found in its {len(rows)} frames; use a video that shows one "
+                "from the front"
+            )
+        make = _Pieces(work, source, shown, hallucinator, using, seed, paste, size, blend)
+        pieces = make.write(progress)
+        with replacing(out) as part:
+            sound = join(pieces, part, rate, using, source)
+        summary = shown.summary(out, using.codec, sound, expected)
+        work.finish(summary)
+    return summary
+
+
+class _Work:
+    """The folder of an unfinished video, and the note beside a finished one."""
+
+    def __init__(self, out: Path, job: dict[str, Any]) -> None:
+        self.out, self.job = out, job
+        self.folder = out.with_name(f"{out.name}.part")
+        self.note = out.with_name(f"{out.name}.json")
+        self._needed = True
+
+    def finished(self) -> Summary | None:
+        """What an earlier call of the same job did, where it came to its end.
+
+        Raises:
+            FacehalError: the video, or the folder, is of another job.
+        """
+        begun = _read(self.folder / "job.json")
+        if self.folder.is_dir() and begun not in (None, self.job):
+            raise FacehalError(
+                f"{self.folder}: holds another unfinished video ({_difference(begun, self.job)}); "
+                "remove it, or name another file"
+            )
+        if not self.out.exists():
+            return None
+        ended = _read(self.note) or {}
+        if ended.get("job") == self.job:
+            done = ended["done"]
+            done |= {"video": self.out, "remarks": tuple(done["remarks"]), "new": False}
+            return Summary(**done)
+        if begun is None:
+            why = f" of another job ({_difference(ended['job'], self.job)})" if ended else ""
+            raise FacehalError(f"{self.out}: is there already{why}; remove it, or name another")
+        return None
+
+    def __enter__(self) -> "_Work":
+        try:
+            (self.folder / "pieces").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FacehalError(
+                f"{self.folder}: cannot be written ({error.strerror or error})"
+            ) from error
+        self._lock = locked(self.folder)
+        self._lock.__enter__()
+        write_text(self.folder / "job.json", json.dumps(self.job))
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._lock.__exit__(*error)
+        if not self._needed:  # now: a file that is locked cannot be removed everywhere
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def finish(self, summary: Summary) -> None:
+        """Notes what was done beside the video; the folder goes."""
+        done = {k: v for k, v in asdict(summary).items() if k not in ("video", "new")}
+        write_text(self.note, json.dumps({"job": self.job, "done": done}, indent=1) + "\n")
+        self.remove()
+
+    def remove(self) -> None:
+        """The folder goes at the end."""
+        self._needed = False
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
+    name = next(name for name in wanted if there.get(name) != wanted[name])
+    return f"its {name.replace('_', ' ')}: {there.get(name)}"
+
+
+def _tracked(work: _Work, source: Path, expected: int, progress: bool) -> np.ndarray:
+    """The first pass: (n, 137) float32, a row for every frame, NaN where there is no face.
+
+    Raises:
+        ImageError: there are no frames.
+    """
+    path, ended = work.folder / "landmarks.f32", work.folder / "landmarks.json"
+    if not ended.exists():
+        whole = path.stat().st_size // (4 * _COLUMNS) if path.exists() else 0
+        with open(path, "ab") as file:
+            file.truncate(4 * _COLUMNS * whole)  # a killed process leaves a torn row
+            tracker = FaceTracker(LandmarkDetector(), *_last_seen(_rows(path)))
+            with (
+                VideoReader(source, skip=whole) as reader,
+                _bar("faces", expected, whole, progress) as bar,
+            ):
+                for frame in reader:
+                    row = np.full(_COLUMNS, np.nan, np.float32)
+                    row[0] = reader.seconds
+                    if (points := tracker.next(frame)) is not None:
+                        row[1:] = points.ravel()
+                    file.write(row.tobytes())
+                    file.flush()
+                    bar.update()
+        write_bytes(ended, b"{}")
+    rows = _rows(path)
+    if not len(rows):
+        work.remove()
+        raise ImageError(f"{source}: no frames that can be read in it (damaged, or cut short?)")
+    return rows
+
+
+def _rows(path: Path) -> np.ndarray:
+    """What was noted, left on the disk."""
+    if not path.stat().st_size:
+        return np.zeros((0, _COLUMNS), np.float32)
+    return np.memmap(path, np.float32, "r").reshape(-1, _COLUMNS)
+
+
+def _last_seen(rows: np.ndarray) -> tuple[np.ndarray | None, int]:
+    """The landmarks of the last frame with a face, and how many frames came behind it."""
+    seen = np.flatnonzero(~np.isnan(rows[:, 1]))
+    if not len(seen):
+        return None, len(rows)
+    return np.array(rows[seen[-1], 1:]).reshape(68, 2), len(rows) - 1 - int(seen[-1])
+
+
+def _bar(what: str, total: int, done: int, progress: bool) -> Any:
+    return tqdm(
+        total=total or None,
+        initial=done,
+        desc=what,
+        unit="frame",
+        disable=not progress,
+        leave=False,
+    )
+
+
+class _Shown:
+    """Which face is where: smoothed, a window at a time."""
+
+    def __init__(self, rows: np.ndarray, rate: float) -> None:
+        self.rows, self.rate = rows, rate
+        self.found = ~np.isnan(rows[:, 1])
+
+    def window(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of frames: (n, 68, 2) landmarks, NaN for no face; (n,) tracks; (n,) where one begins."""
+        margin = round(MARGIN * self.rate) + 1
+        low, high = max(0, start - margin), min(len(self.rows), stop + margin)
+        points = np.array(self.rows[low:high, 1:]).reshape(-1, 68, 2)
+        tracks = find_tracks(points, self.rate)
+        cuts = np.diff(tracks, prepend=-1) != 0
+        inner = slice(start - low, stop - low)
+        return smooth(points, tracks, self.rate)[inner], tracks[inner], cuts[inner]
+
+    def summary(self, out: Path, codec: str, sound: str, expected: int) -> Summary:
+        """Counts what was shown."""
+        frames, shown, faces = len(self.rows), 0, 0
+        for start in range(0, frames, PIECE):
+            _, tracks, cuts = self.window(start, min(start + PIECE, frames))
+            shown += int((tracks >= 0).sum())
+            faces += int((cuts & (tracks >= 0)).sum())
+        found = int(self.found.sum())
+        remarks = []
+        if frames < expected:
+            remarks.append(
+                f"{expected - frames} of {expected} frames could not be read: cut short?"
+            )
+        times = np.asarray(self.rows[:, 0], np.float64)
+        late = np.abs(times - times[0] - np.arange(frames) / self.rate).max()
+        if late > _UNEVEN:
+            remarks.append(
+                f"the frame rate varies: written at {self.rate:.4g} frames per second throughout, "
+                f"so that the sound is up to {late:.2g} s off"
+            )
+        counts = (frames, found, shown - found, frames - shown, faces)
+        return Summary(out, *counts, codec, sound, tuple(remarks))
+
+
+@dataclass(frozen=True)
+class _Pieces:
+    """The second pass."""
+
+    work: _Work
+    source: Path
+    shown: _Shown
+    hallucinator: Hallucinator
+    using: Tools
+    seed: int | None
+    paste: bool
+    size: int | None
+    blend: bool
+
+    def write(self, progress: bool) -> list[Path]:
+        """Writes the pieces that are not there yet; gives all of them."""
+        total, folder = len(self.shown.rows), self.work.folder / "pieces"
+        count = -(-total // PIECE)
+        paths = [folder / f"{number:06}{self.using.piece_suffix}" for number in range(count)]
+        first = next((n for n, path in enumerate(paths) if not path.exists()), count)
+        history = _history(folder / f"{first - 1:06}.npz") if 0 < first < count else None
+        rate = self.shown.rate
+        painter = Painter(
+            self.hallucinator, rate, seed=self.seed, blend=self.blend, history=history
+        )
+        start = first * PIECE
+        with (
+            VideoReader(self.source, skip=min(start, total)) as reader,
+            _bar("frames", total, min(start, total), progress) as bar,
+        ):
+            frames = iter(reader)
+            for number in range(first, count):
+                stop = min(start + PIECE, total)
+                with (
+                    replacing(paths[number]) as part,
+                    piece_writer(part, reader.rate, self.using) as writer,
+                ):
+                    for made in self._made(frames, start, stop, painter):
+                        writer.write(made)
+                        bar.update()
+                    # Before the piece has its name: a piece that is there has what the next needs.
+                    _keep(folder / f"{number:06}.npz", painter)
+                (folder / f"{number - 1:06}.npz").unlink(missing_ok=True)
+                start = stop
+        return paths
+
+    def _made(
+        self, frames: Iterator[np.ndarray], start: int, stop: int, painter: Painter
+    ) -> Iterator[np.ndarray]:
+        """The frames of a piece."""
+        points, tracks, cuts = self.shown.window(start, stop)
+        for low in range(0, stop - start, BATCH):
+            wanted = min(BATCH, stop - start - low)
+            batch = list(islice(frames, wanted))
+            if len(batch) < wanted:
+                raise ImageError(f"{self.source}: has fewer frames than a moment ago")
+            places = np.arange(low, low + wanted)
+            there = [n for n in places if tracks[n] >= 0]
+            painted = dict(
+                zip(
+                    there,
+                    painter.paint([batch[n - low] for n in there], points[there], cuts[there]),
+                    strict=True,
+                )
+            )
+            for n in places:
+                yield self._frame(batch[n - low], points[n], painted.get(n))
+
+    def _frame(self, frame: np.ndarray, points: np.ndarray, painted: Painted | None) -> np.ndarray:
+        side = self.size or self.hallucinator.side
+        if painted is None:
+            return frame if self.paste else np.zeros((side, side, 3), np.uint8)
+        if not self.paste:
+            return square(frame, points, painted, side)
+        return paste_into(frame, painted.picture, painted.face.points, painted.face.matrix)
+
+
+def _keep(path: Path, painter: Painter) -> None:
+    history = painter.blender.history if painter.blender else None
+    with replacing(path) as part, open(part, "wb") as file:
+        if history is None:
+            np.savez(file)
+        else:
+            np.savez(file, picture=history[0], context=history[1])
+
+
+def _history(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    with np.load(path) as kept:
+        return (kept["picture"], kept["context"]) if "picture" in kept.files else None
