@@ -142,8 +142,8 @@ def clip_matrix(name: str, index: int) -> np.ndarray:
     second = index / CLIP_RATE
     scale = 48 * (1 + 0.125 * math.sin(2.2 * second)) / math.hypot(x1 - x0, y1 - y0)
     angle = math.radians(6 * math.sin(2.9 * second + 1))
-    place = CLIP_SIZE[0] * 0.5, CLIP_SIZE[1] * 0.46
-    target = np.array(place) + (28 * math.sin(1.9 * second), 12 * math.sin(2.6 * second + 2))
+    across = CLIP_SIZE[0] * 0.5 + 28 * math.sin(1.9 * second)
+    target = np.array([across, CLIP_SIZE[1] * 0.46 + 12 * math.sin(2.6 * second + 2)])
     turn = scale * np.array(
         [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]
     )

@@ -19,7 +19,7 @@ from facehal.faces.tracking import FaceTracker
 from facehal.files import write_bytes, write_text
 from facehal.images import contact_sheet, resize, to_float
 from facehal.inference.hallucinator import Hallucinator, load
-from facehal.inference.video import Painted, Painter
+from facehal.inference.video import Painted, Painter, Shot
 from facehal.metrics.interval import Mean, bootstrap_mean
 from facehal.metrics.lpips import lpips
 from facehal.metrics.ssim import ssim
@@ -140,16 +140,9 @@ def _ways(
 
     def painted(points: np.ndarray, blend: bool) -> _Way:
         painter = Painter(hallucinator, rate, seed=seed, blend=blend)
-        made: list[Painted] = []
-        for start in range(0, len(frames), 8):
-            part = slice(start, start + 8)
-            cuts = [False] * len(frames[part])
-            made += painter.paint(frames[part], points[part], cuts)
-        return _Way(
-            np.stack([one.picture for one in made]),
-            np.stack([one.face.mask for one in made]),
-            np.stack([to_float(one.face.face) for one in made]),
-        )
+        shots = (Shot(frame, some, 0) for frame, some in zip(frames, points, strict=True))
+        made = list(painter.paint(shots))
+        return _Way(*(np.stack(some) for some in zip(*map(_parts, made), strict=True)))
 
     alike = steady[there]
     ways = {PER_FRAME: painted(np.stack([alone[n] for n in there]), False)}
@@ -158,6 +151,11 @@ def _ways(
     held = np.where(calm.masks[..., None] == 1, calm.pictures, calm.pictures[:1])
     ways[FROZEN] = _Way(held, calm.masks, calm.originals)
     return ways, rate
+
+
+def _parts(one: Painted) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    assert one.picture is not None and one.face is not None  # every shot has a face
+    return one.picture, one.face.mask, to_float(one.face.face)
 
 
 def _measures(way: _Way, model: _Way, rate: float, progress: bool) -> dict[str, Mean | float]:
@@ -171,7 +169,7 @@ def _measures(way: _Way, model: _Way, rate: float, progress: bool) -> dict[str, 
         "flicker": bootstrap_mean(lpips(after, before, progress=progress)),
         "to the original": bootstrap_mean(lpips(way.originals[some], way.pictures[some])),
     }
-    if way.originals is model.originals or np.array_equal(way.originals, model.originals):
+    if np.array_equal(way.originals, model.originals):
         found["to the model's"] = bootstrap_mean(lpips(model.pictures[some], way.pictures[some]))
         found["SSIM to the model's"] = bootstrap_mean(
             ssim(model.pictures[some], way.pictures[some])

@@ -1,16 +1,19 @@
 """Surroundings that stay calm from frame to frame.
 
 A model that sees one frame at a time gives every frame a slightly other hair and background: they
-flicker. Here a frame's surroundings are a little of its own and much of those before it: a
-recursive filter along the motion (Dubois, Sabri, "Noise reduction in image sequences using
-motion-compensated temporal filtering", IEEE Transactions on Communications, 1984). The motion is
-the head's, as its smoothed landmarks say: the filter works in the aligned square, which moves,
-turns and grows with the eyes. Optical flow on top of that was tried and made things worse
+flicker. Here a frame's surroundings are a mean over those of the frames around it, behind as well
+as before, so that they do not lag: a Gaussian filter along the motion (motion-compensated temporal
+filtering: Dubois, Sabri, IEEE Transactions on Communications, 1984). The motion is the head's, as
+its smoothed landmarks say: the filter works in the aligned square, which moves, turns and grows
+with the eyes. A recursive filter and optical flow on top of it were tried and were worse
 (docs/video.md). The face's own pixels are always those of the frame itself.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
 
 import cv2
 import numpy as np
@@ -20,57 +23,44 @@ from facehal.faces.mask import hull_mask
 from facehal.images import resize, to_float, to_uint8
 from facehal.inference.hallucinator import AlignedFace, Hallucinator
 
-CALM = 0.4
-"""In seconds: after this time about a third of what a frame brought is left."""
+CALM = 0.125
+"""In seconds: the standard deviation of the filter."""
 
+BATCH = 8
+"""Frames that the model takes at a time."""
+
+_REACH = 2.5  # standard deviations that the filter looks ahead and back
 _SEAM = 1 / 256  # of the width: standard deviation of the soft edge of a face in an enlarged square
 
 
-class Blender:
-    """Blends every picture's context with that of the pictures before it.
+@dataclass(frozen=True)
+class Shot:
+    """A frame and whose face is where in it.
 
-    Args:
-        rate: frames per second.
-        history: what :attr:`history` was, to go on from.
+    Attributes:
+        frame: (H, W, 3) uint8 RGB.
+        points: (68, 2) landmarks in it; they do not count where there is no face.
+        track: the same number for frames that show the same face; below 0: no face.
     """
 
-    def __init__(self, rate: float, history: tuple[np.ndarray, np.ndarray] | None = None) -> None:
-        self.keep = float(np.exp(-1 / (rate * CALM)))
-        self.history = history
-        """The last picture that was given, and (S, S) where it is context; None at a start."""
-
-    def next(self, picture: np.ndarray, mask: np.ndarray, *, cut: bool = False) -> np.ndarray:
-        """The next picture, its context blended with the earlier ones.
-
-        Args:
-            picture: (S, S, 3) float32 in [0, 1], aligned: what the model made of a frame.
-            mask: (S, S), 1 = face.
-            cut: nothing was shown before, or another face.
-
-        Returns:
-            (S, S, 3) float32 in [0, 1]; inside the mask it is ``picture``.
-        """
-        context = (np.asarray(mask) == 0).astype(np.float32)
-        if self.history is not None and not cut:
-            before, was_context = self.history
-            # Where the face has just uncovered something there is no history.
-            share = self.keep * context * was_context
-            picture = picture + share[..., None] * (before - picture)
-        self.history = picture, context
-        return picture
+    frame: np.ndarray
+    points: np.ndarray
+    track: int
 
 
 @dataclass(frozen=True)
 class Painted:
-    """A frame's face and its surroundings.
+    """A frame, its aligned face, and that with hallucinated surroundings.
 
     Attributes:
-        picture: (S, S, 3) float32 in [0, 1], aligned; S is the model's largest resolution.
-        face: the aligned face that it was made from.
+        shot: the frame.
+        face: what the model saw of it; None without a face.
+        picture: (S, S, 3) float32 in [0, 1], S the model's largest resolution; None without a face.
     """
 
-    picture: np.ndarray
-    face: AlignedFace
+    shot: Shot
+    face: AlignedFace | None = None
+    picture: np.ndarray | None = None
 
 
 class Painter:
@@ -80,8 +70,7 @@ class Painter:
         hallucinator: the model.
         rate: frames per second.
         seed: one of the variants for all frames; None: the single best picture.
-        blend: over time; without it every frame is the model's alone.
-        history: of the blender, to go on from.
+        blend: over time; without it every picture is the model's alone.
     """
 
     def __init__(
@@ -91,65 +80,97 @@ class Painter:
         *,
         seed: int | None = None,
         blend: bool = True,
-        history: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> None:
         self.hallucinator, self.seed = hallucinator, seed
-        self.blender = Blender(rate, history) if blend else None
+        self._spread = CALM * rate
+        self.reach = math.ceil(_REACH * self._spread) if blend else 0
+        """How many frames behind and before one have a part in its picture."""
 
-    def paint(
-        self, frames: Sequence[np.ndarray], points: np.ndarray, cuts: Sequence[bool] | np.ndarray
-    ) -> list[Painted]:
-        """The next frames, as one batch.
+    def paint(self, shots: Iterable[Shot]) -> Iterator[Painted]:
+        """The frames with their pictures, in order; it reads `reach` and a batch ahead.
 
-        Args:
-            frames: (H, W, 3) uint8 RGB.
-            points: (n, 68, 2) landmarks in them.
-            cuts: for every frame whether it shows another face than the one before it.
+        Inside the mask a picture is the frame's own; a pixel of the surroundings is the weighted
+        mean over those frames of the same track where it belongs to the surroundings, too.
         """
+        near: deque[Painted] = deque()  # those around the next to be given, which is number `at`
+        at = 0
+        for one in self._alone(iter(shots)):
+            near.append(one)
+            if len(near) - at > self.reach:
+                yield self._calm(near, at)
+                # Only its picture will be asked for; frames may be large.
+                near[at] = replace(near[at], shot=replace(near[at].shot, frame=_NOTHING))
+                at += 1
+                if at > self.reach:
+                    near.popleft()
+                    at -= 1
+        for last in range(at, len(near)):
+            yield self._calm(near, last)
+
+    def _alone(self, shots: Iterator[Shot]) -> Iterator[Painted]:
+        """Every frame for itself."""
         side = self.hallucinator.side
-        faces = [seen(frame, some, side) for frame, some in zip(frames, points, strict=True)]
-        if not faces:
-            return []
-        pictures = self.hallucinator.from_masks(
-            np.stack([face.masked for face in faces]),
-            np.stack([face.mask for face in faces]),
-            seeds=[self.seed] * len(faces),
-        )
-        assert isinstance(pictures, np.ndarray)
-        if self.blender is not None:
-            pictures = np.stack(
-                [
-                    self.blender.next(picture, face.mask, cut=cut)
-                    for picture, face, cut in zip(pictures, faces, cuts, strict=True)
-                ]
-            )
-        return [Painted(*pair) for pair in zip(pictures, faces, strict=True)]
+        while batch := list(islice(shots, BATCH)):
+            faces = [_seen(shot, side) if shot.track >= 0 else None for shot in batch]
+            there = [face for face in faces if face is not None]
+            pictures = iter(())
+            if there:
+                made = self.hallucinator.from_masks(
+                    np.stack([face.masked for face in there]),
+                    np.stack([face.mask for face in there]),
+                    seeds=[self.seed] * len(there),
+                )
+                assert isinstance(made, np.ndarray)
+                pictures = iter(made)
+            for shot, face in zip(batch, faces, strict=True):
+                yield Painted(shot) if face is None else Painted(shot, face, next(pictures))
+
+    def _calm(self, near: deque[Painted], at: int) -> Painted:
+        middle = near[at]
+        if middle.picture is None or middle.face is None or not self.reach:
+            return middle
+        total, weights = np.zeros_like(middle.picture), np.zeros_like(middle.picture[..., :1])
+        for n in range(max(0, at - self.reach), min(len(near), at + self.reach + 1)):
+            other = near[n]
+            if other.picture is None or other.face is None:
+                continue
+            if other.shot.track == middle.shot.track:
+                weight = math.exp(-(((n - at) / self._spread) ** 2) / 2)
+                context = (other.face.mask == 0)[..., None] * np.float32(weight)
+                total += context * other.picture
+                weights += context
+        own = middle.face.mask[..., None] == 1
+        mean = np.where(own, middle.picture, total / np.where(own, 1, weights))
+        return replace(middle, picture=mean)
 
 
-def seen(frame: np.ndarray, points: np.ndarray, side: int) -> AlignedFace:
-    """What a model sees of a frame, (H, W, 3) uint8, whose (68, 2) landmarks are known."""
-    face, inside = align(frame, points, side)
-    return AlignedFace(face, hull_mask(inside, side), inside, 1, alignment_matrix(points, side))
+_NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 
-def square(frame: np.ndarray, points: np.ndarray, painted: Painted, side: int) -> np.ndarray:
-    """The aligned square of a frame, its face as sharp as the frame has it.
+def _seen(shot: Shot, side: int) -> AlignedFace:
+    """What a model sees of a frame whose landmarks are known."""
+    face, points = align(shot.frame, shot.points, side)
+    matrix = alignment_matrix(shot.points, side)
+    return AlignedFace(face, hull_mask(points, side), points, 1, matrix)
+
+
+def square(shot: Shot, picture: np.ndarray, side: int) -> np.ndarray:
+    """The aligned square of a frame at any size, its face as sharp as the frame has it.
 
     Args:
-        frame: (H, W, 3) uint8 RGB.
-        points: (68, 2) landmarks in it.
-        painted: what was made of it.
-        side: width and height of the square; the model's own gives its picture as it is.
+        shot: the frame.
+        picture: (S, S, 3) float32 in [0, 1], what was made of it.
+        side: width and height of the square; where it is S the picture stays as it is.
 
     Returns:
         (side, side, 3) uint8.
     """
-    if side == len(painted.picture):
-        return to_uint8(painted.picture)
-    face, inside = align(frame, points, side)
-    share = cv2.GaussianBlur(hull_mask(inside, side).astype(np.float32), (0, 0), _SEAM * side)
-    if side < len(painted.picture):
-        around = resize(painted.picture, side)
+    if side == len(picture):
+        return to_uint8(picture)
+    face, points = align(shot.frame, shot.points, side)
+    share = cv2.GaussianBlur(hull_mask(points, side).astype(np.float32), (0, 0), _SEAM * side)
+    if side < len(picture):
+        around = resize(picture, side)
     else:
-        around = cv2.resize(painted.picture, (side, side), interpolation=cv2.INTER_CUBIC)
+        around = cv2.resize(picture, (side, side), interpolation=cv2.INTER_CUBIC)
     return to_uint8(around + share[..., None] * (to_float(face) - around))

@@ -2,8 +2,8 @@
 
 Two passes over the frames. The first finds the landmarks of every frame and notes them in a file;
 the second smooths them with those of the frames around, hallucinates, blends over time and writes
-pieces of two minutes' work or less, each with what the next one has to know. Finished pieces are
-joined. In memory are a few frames, however long the video is.
+pieces of a few seconds. Finished pieces are joined. In memory are some dozen frames, however long
+the video is.
 """
 
 import json
@@ -25,13 +25,12 @@ from facehal.faces.smoothing import MARGIN, find_tracks, smooth
 from facehal.faces.tracking import FaceTracker
 from facehal.files import locked, replacing, write_bytes, write_text
 from facehal.inference.hallucinator import Hallucinator, load
-from facehal.inference.video import Painted, Painter, square
+from facehal.inference.video import BATCH, Painted, Painter, Shot, square
 from facehal.shipped import find_model
 from facehal.videos import Tools, VideoReader, join, piece_writer, tools
 from facehal.weights.store import file_sha256
 
-PIECE = 120  # frames
-BATCH = 8  # frames in memory, and faces that the model takes at a time
+PIECE = 120  # frames; whole batches, so that a frame meets the same ones whenever it is made
 _UNEVEN = 0.1  # seconds that a frame may be early or late before it is said; the eye sees more
 _COLUMNS = 1 + 2 * 68  # of the noted landmarks: the frame's time in seconds, then x, y
 
@@ -291,23 +290,45 @@ class _Shown:
         self.rows, self.rate = rows, rate
         self.found = ~np.isnan(rows[:, 1])
 
-    def window(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Of frames: (n, 68, 2) landmarks, NaN for no face; (n,) tracks; (n,) where one begins."""
+    def piece(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of a piece's frames: (n, 68, 2) landmarks; (n,) if there is a face; where it is new.
+
+        Computed from the frames of the piece and `MARGIN` around it, whenever it is asked for.
+        """
+        start, stop = number * PIECE, min((number + 1) * PIECE, len(self.rows))
         margin = round(MARGIN * self.rate) + 1
         low, high = max(0, start - margin), min(len(self.rows), stop + margin)
         points = np.array(self.rows[low:high, 1:]).reshape(-1, 68, 2)
         tracks = find_tracks(points, self.rate)
-        cuts = np.diff(tracks, prepend=-1) != 0
+        begins = (np.diff(tracks, prepend=-1) != 0) & (tracks >= 0)
         inner = slice(start - low, stop - low)
-        return smooth(points, tracks, self.rate)[inner], tracks[inner], cuts[inner]
+        return smooth(points, tracks, self.rate)[inner], (tracks >= 0)[inner], begins[inner]
+
+    @property
+    def pieces(self) -> int:
+        """How many there are."""
+        return -(-len(self.rows) // PIECE)
+
+    def shots(self, frames: Iterator[np.ndarray], start: int) -> Iterator[Shot]:
+        """The frames of the video from a certain one on, each with its face."""
+        face = 0
+        for number in range(start // PIECE, self.pieces):
+            points, there, begins = self.piece(number)
+            faces = face + np.cumsum(begins)
+            face = int(faces[-1])
+            for n in range(max(0, start - number * PIECE), len(there)):
+                frame = next(frames, None)
+                if frame is None:
+                    return
+                yield Shot(frame, points[n], int(faces[n]) if there[n] else -1)
 
     def summary(self, out: Path, codec: str, sound: str, expected: int) -> Summary:
         """Counts what was shown."""
         frames, shown, faces = len(self.rows), 0, 0
-        for start in range(0, frames, PIECE):
-            _, tracks, cuts = self.window(start, min(start + PIECE, frames))
-            shown += int((tracks >= 0).sum())
-            faces += int((cuts & (tracks >= 0)).sum())
+        for number in range(self.pieces):
+            _, there, begins = self.piece(number)
+            shown += int(there.sum())
+            faces += int(begins.sum())
         found = int(self.found.sum())
         remarks = []
         if frames < expected:
@@ -342,75 +363,40 @@ class _Pieces:
     def write(self, progress: bool) -> list[Path]:
         """Writes the pieces that are not there yet; gives all of them."""
         total, folder = len(self.shown.rows), self.work.folder / "pieces"
-        count = -(-total // PIECE)
-        paths = [folder / f"{number:06}{self.using.piece_suffix}" for number in range(count)]
+        count, suffix = self.shown.pieces, self.using.piece_suffix
+        paths = [folder / f"{number:06}{suffix}" for number in range(count)]
         first = next((n for n, path in enumerate(paths) if not path.exists()), count)
-        history = _history(folder / f"{first - 1:06}.npz") if 0 < first < count else None
-        rate = self.shown.rate
-        painter = Painter(
-            self.hallucinator, rate, seed=self.seed, blend=self.blend, history=history
-        )
-        start = first * PIECE
+        if first == count:
+            return paths
+        painter = Painter(self.hallucinator, self.shown.rate, seed=self.seed, blend=self.blend)
+        # The pictures of a piece need some of those before it: whole batches, the same as ever.
+        start = max(0, first * PIECE - BATCH * -(-painter.reach // BATCH))
         with (
-            VideoReader(self.source, skip=min(start, total)) as reader,
-            _bar("frames", total, min(start, total), progress) as bar,
+            VideoReader(self.source, skip=start) as reader,
+            _bar("frames", total, first * PIECE, progress) as bar,
         ):
-            frames = iter(reader)
+            made = painter.paint(self.shown.shots(iter(reader), start))
+            for _ in islice(made, first * PIECE - start):
+                pass
             for number in range(first, count):
-                stop = min(start + PIECE, total)
+                wanted = min(PIECE, total - number * PIECE)
                 with (
                     replacing(paths[number]) as part,
                     piece_writer(part, reader.rate, self.using) as writer,
                 ):
-                    for made in self._made(frames, start, stop, painter):
-                        writer.write(made)
+                    done = 0
+                    for one in islice(made, wanted):
+                        writer.write(self._frame(one))
                         bar.update()
-                    # Before the piece has its name: a piece that is there has what the next needs.
-                    _keep(folder / f"{number:06}.npz", painter)
-                (folder / f"{number - 1:06}.npz").unlink(missing_ok=True)
-                start = stop
+                        done += 1
+                    if done < wanted:
+                        raise ImageError(f"{self.source}: has fewer frames than a moment ago")
         return paths
 
-    def _made(
-        self, frames: Iterator[np.ndarray], start: int, stop: int, painter: Painter
-    ) -> Iterator[np.ndarray]:
-        """The frames of a piece."""
-        points, tracks, cuts = self.shown.window(start, stop)
-        for low in range(0, stop - start, BATCH):
-            wanted = min(BATCH, stop - start - low)
-            batch = list(islice(frames, wanted))
-            if len(batch) < wanted:
-                raise ImageError(f"{self.source}: has fewer frames than a moment ago")
-            places = np.arange(low, low + wanted)
-            there = [n for n in places if tracks[n] >= 0]
-            painted = dict(
-                zip(
-                    there,
-                    painter.paint([batch[n - low] for n in there], points[there], cuts[there]),
-                    strict=True,
-                )
-            )
-            for n in places:
-                yield self._frame(batch[n - low], points[n], painted.get(n))
-
-    def _frame(self, frame: np.ndarray, points: np.ndarray, painted: Painted | None) -> np.ndarray:
-        side = self.size or self.hallucinator.side
-        if painted is None:
+    def _frame(self, made: Painted) -> np.ndarray:
+        side, frame = self.size or self.hallucinator.side, made.shot.frame
+        if made.picture is None or made.face is None:
             return frame if self.paste else np.zeros((side, side, 3), np.uint8)
-        if not self.paste:
-            return square(frame, points, painted, side)
-        return paste_into(frame, painted.picture, painted.face.points, painted.face.matrix)
-
-
-def _keep(path: Path, painter: Painter) -> None:
-    history = painter.blender.history if painter.blender else None
-    with replacing(path) as part, open(part, "wb") as file:
-        if history is None:
-            np.savez(file)
-        else:
-            np.savez(file, picture=history[0], context=history[1])
-
-
-def _history(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    with np.load(path) as kept:
-        return (kept["picture"], kept["context"]) if "picture" in kept.files else None
+        if self.paste:
+            return paste_into(frame, made.picture, made.face.points, made.face.matrix)
+        return square(made.shot, made.picture, side)
