@@ -9,7 +9,7 @@ from facehal.errors import FacehalError, first_line
 PACKAGES = (
     *("facehal", "keras", "tensorflow", "jax", "numpy", "pandas", "dlib-bin", "dlib"),
     *("opencv-python-headless", "face_recognition_models", "scikit-image", "matplotlib", "torch"),
-    *("onnx", "onnxruntime", "ai-edge-litert"),
+    *("onnx", "onnxruntime", "ai-edge-litert", "imageio-ffmpeg"),
 )
 
 
