@@ -1,6 +1,7 @@
 """Video files, written and read again; what ffmpeg makes is checked with OpenCV."""
 
 import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -150,7 +151,7 @@ def test_the_tools_that_are_here(ffmpeg, monkeypatch):
     tools.cache_clear()
     assert tools() == Tools(ffmpeg, H264)
     tools.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "imageio_ffmpeg", None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     monkeypatch.setenv("PATH", "")
     assert tools() == Tools(None, MPEG4)
     tools.cache_clear()

@@ -34,7 +34,7 @@ blended over time, which is what `facehal video` does; the first frame's surroun
 _EVERY = 4  # so many frames apart are those that are compared with another way's
 _APART = 0.5  # seconds, between the frames of `follows`
 _BROAD = 32  # side of the pictures of `follows`
-_COLUMNS, _CELL, _AMPLIFIED = 7, 104, 4  # of the picture
+_COLUMNS, _CELL, _AMPLIFIED = 6, 88, 4  # of the picture
 _GREY = np.float32(0.5)
 
 
@@ -220,7 +220,7 @@ def _rows(ways: dict[str, _Way]) -> list[list[np.ndarray]]:
 def _write_picture(path: Path, rows: list[list[np.ndarray]]) -> None:
     shown = [[resize(picture, _CELL) for picture in row] for row in rows]
     sheet = cv2.cvtColor(contact_sheet(shown), cv2.COLOR_RGB2BGR)
-    _, data = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 88])
+    _, data = cv2.imencode(".jpg", sheet, [cv2.IMWRITE_JPEG_QUALITY, 85])
     write_bytes(path, data.tobytes())
 
 
@@ -232,7 +232,9 @@ def _table(measured: dict[str, dict[str, dict[str, Any]]], model: str) -> str:
         "Flicker: LPIPS 0.0 of neighbouring frames outside the face. *to the original*, *to the "
         "model's*: LPIPS 0.0 to the aligned frame, and to what the model makes of the same aligned "
         "frame. *follows*: how much of the model's broad changes within half a second shows. Means "
-        "with 95 % intervals over frames, which are not independent: too narrow.",
+        "with 95 % intervals over frames, which are not independent: too narrow. The picture: for "
+        "every clip neighbouring frames, per frame, blended, and what changes from one to the next "
+        f"in both, times {_AMPLIFIED}.",
         "",
         "| clip | way | flicker ↓ | of per frame ↓ | " + " | ".join(columns) + " |",
         "| --- " * (4 + len(columns)) + "|",
@@ -249,5 +251,5 @@ def _table(measured: dict[str, dict[str, dict[str, Any]]], model: str) -> str:
 
 def _cell(value: Mean | float | None) -> str:
     if isinstance(value, Mean):
-        return f"{value.value:.4f} [{value.low:.4f}, {value.high:.4f}]"
+        return f"{value.value:.3g} [{value.low:.3g}, {value.high:.3g}]"
     return "" if value is None else f"{value:.2f}"

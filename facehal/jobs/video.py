@@ -32,6 +32,7 @@ from facehal.weights.store import file_sha256
 
 PIECE = 120  # frames; whole batches, so that a frame meets the same ones whenever it is made
 _UNEVEN = 0.1  # seconds that a frame may be early or late before it is said; the eye sees more
+_WHOLE = 0.98  # of the frames that a file promises; some only guess
 _COLUMNS = 1 + 2 * 68  # of the noted landmarks: the frame's time in seconds, then x, y
 
 
@@ -135,12 +136,11 @@ def video(
         hallucinator = load(model, engine=engine)
         if seed is not None and not hallucinator.latent:
             raise FacehalError(f"{model}: knows one picture for every face; leave out the seed")
-        rows = _tracked(work, source, expected, progress)
-        shown = _Shown(rows, float(rate))
-        if not shown.found.any():
+        shown = _Shown(_tracked(work, source, expected, progress), float(rate))
+        if not shown.any():
             work.remove()
             raise NoFaceError(
-                f"{source}: no face found in its {len(rows)} frames; use a video that shows one "
+                f"{source}: no face found in its {shown.count} frames; use a video that shows one "
                 "from the front"
             )
         make = _Pieces(work, source, shown, hallucinator, using, seed, paste, size, blend)
@@ -225,18 +225,19 @@ def _difference(there: dict[str, Any], wanted: dict[str, Any]) -> str:
     return f"its {name.replace('_', ' ')}: {there.get(name)}"
 
 
-def _tracked(work: _Work, source: Path, expected: int, progress: bool) -> np.ndarray:
-    """The first pass: (n, 137) float32, a row for every frame, NaN where there is no face.
+def _tracked(work: _Work, source: Path, expected: int, progress: bool) -> Path:
+    """The first pass: a file of float32, `_COLUMNS` for every frame, NaN where there is no face.
 
     Raises:
         ImageError: there are no frames.
     """
     path, ended = work.folder / "landmarks.f32", work.folder / "landmarks.json"
     if not ended.exists():
-        whole = path.stat().st_size // (4 * _COLUMNS) if path.exists() else 0
+        rows = _rows(path) if path.exists() else np.zeros((0, _COLUMNS), np.float32)
+        whole = len(rows)
+        tracker = FaceTracker(LandmarkDetector(), *_last_seen(rows))
         with open(path, "ab") as file:
             file.truncate(4 * _COLUMNS * whole)  # a killed process leaves a torn row
-            tracker = FaceTracker(LandmarkDetector(), *_last_seen(_rows(path)))
             with (
                 VideoReader(source, skip=whole) as reader,
                 _bar("faces", expected, whole, progress) as bar,
@@ -250,18 +251,17 @@ def _tracked(work: _Work, source: Path, expected: int, progress: bool) -> np.nda
                     file.flush()
                     bar.update()
         write_bytes(ended, b"{}")
-    rows = _rows(path)
-    if not len(rows):
+    if not path.stat().st_size:
         work.remove()
         raise ImageError(f"{source}: no frames that can be read in it (damaged, or cut short?)")
-    return rows
+    return path
 
 
-def _rows(path: Path) -> np.ndarray:
-    """What was noted, left on the disk."""
-    if not path.stat().st_size:
-        return np.zeros((0, _COLUMNS), np.float32)
-    return np.memmap(path, np.float32, "r").reshape(-1, _COLUMNS)
+def _rows(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """Whole rows of what was noted: (n, 137) float32."""
+    count = -1 if stop is None else (stop - start) * _COLUMNS
+    values = np.fromfile(path, np.float32, count, offset=4 * _COLUMNS * start)
+    return values[: len(values) // _COLUMNS * _COLUMNS].reshape(-1, _COLUMNS)
 
 
 def _last_seen(rows: np.ndarray) -> tuple[np.ndarray | None, int]:
@@ -269,7 +269,7 @@ def _last_seen(rows: np.ndarray) -> tuple[np.ndarray | None, int]:
     seen = np.flatnonzero(~np.isnan(rows[:, 1]))
     if not len(seen):
         return None, len(rows)
-    return np.array(rows[seen[-1], 1:]).reshape(68, 2), len(rows) - 1 - int(seen[-1])
+    return rows[seen[-1], 1:].reshape(68, 2), len(rows) - 1 - int(seen[-1])
 
 
 def _bar(what: str, total: int, done: int, progress: bool) -> Any:
@@ -286,28 +286,41 @@ def _bar(what: str, total: int, done: int, progress: bool) -> Any:
 class _Shown:
     """Which face is where: smoothed, a window at a time."""
 
-    def __init__(self, rows: np.ndarray, rate: float) -> None:
-        self.rows, self.rate = rows, rate
-        self.found = ~np.isnan(rows[:, 1])
+    def __init__(self, path: Path, rate: float) -> None:
+        self.path, self.rate = path, rate
+        self.count = path.stat().st_size // (4 * _COLUMNS)
+        """Frames of the video."""
 
     def piece(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Of a piece's frames: (n, 68, 2) landmarks; (n,) if there is a face; where it is new.
 
         Computed from the frames of the piece and `MARGIN` around it, whenever it is asked for.
         """
-        start, stop = number * PIECE, min((number + 1) * PIECE, len(self.rows))
+        start, stop = self._span(number)
         margin = round(MARGIN * self.rate) + 1
-        low, high = max(0, start - margin), min(len(self.rows), stop + margin)
-        points = np.array(self.rows[low:high, 1:]).reshape(-1, 68, 2)
+        low, high = max(0, start - margin), min(self.count, stop + margin)
+        points = _rows(self.path, low, high)[:, 1:].reshape(-1, 68, 2)
         tracks = find_tracks(points, self.rate)
         begins = (np.diff(tracks, prepend=-1) != 0) & (tracks >= 0)
         inner = slice(start - low, stop - low)
         return smooth(points, tracks, self.rate)[inner], (tracks >= 0)[inner], begins[inner]
 
+    def any(self) -> bool:
+        """Whether a face was found in any frame."""
+        return any(self._noted(number)[1].any() for number in range(self.pieces))
+
+    def _span(self, number: int) -> tuple[int, int]:
+        return number * PIECE, min((number + 1) * PIECE, self.count)
+
+    def _noted(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """When the frames of a piece are shown, in seconds, and whether a face was found there."""
+        rows = _rows(self.path, *self._span(number))
+        return rows[:, 0].astype(np.float64), ~np.isnan(rows[:, 1])
+
     @property
     def pieces(self) -> int:
         """How many there are."""
-        return -(-len(self.rows) // PIECE)
+        return -(-self.count // PIECE)
 
     def shots(self, frames: Iterator[np.ndarray], start: int) -> Iterator[Shot]:
         """The frames of the video from a certain one on, each with its face."""
@@ -324,23 +337,25 @@ class _Shown:
 
     def summary(self, out: Path, codec: str, sound: str, expected: int) -> Summary:
         """Counts what was shown."""
-        frames, shown, faces = len(self.rows), 0, 0
+        frames, found, shown, faces, uneven = self.count, 0, 0, 0, 0.0
+        start = float(_rows(self.path, 0, 1)[0, 0])
         for number in range(self.pieces):
             _, there, begins = self.piece(number)
+            seconds, seen = self._noted(number)
+            found += int(seen.sum())
             shown += int(there.sum())
             faces += int(begins.sum())
-        found = int(self.found.sum())
+            even = start + (number * PIECE + np.arange(len(seconds))) / self.rate
+            uneven = max(uneven, float(np.abs(seconds - even).max()))
         remarks = []
-        if frames < expected:
+        if frames < _WHOLE * expected:
             remarks.append(
                 f"{expected - frames} of {expected} frames could not be read: cut short?"
             )
-        times = np.asarray(self.rows[:, 0], np.float64)
-        late = np.abs(times - times[0] - np.arange(frames) / self.rate).max()
-        if late > _UNEVEN:
+        if uneven > _UNEVEN:
             remarks.append(
                 f"the frame rate varies: written at {self.rate:.4g} frames per second throughout, "
-                f"so that the sound is up to {late:.2g} s off"
+                f"so that the sound is up to {uneven:.2g} s off"
             )
         counts = (frames, found, shown - found, frames - shown, faces)
         return Summary(out, *counts, codec, sound, tuple(remarks))
@@ -362,7 +377,7 @@ class _Pieces:
 
     def write(self, progress: bool) -> list[Path]:
         """Writes the pieces that are not there yet; gives all of them."""
-        total, folder = len(self.shown.rows), self.work.folder / "pieces"
+        total, folder = self.shown.count, self.work.folder / "pieces"
         count, suffix = self.shown.pieces, self.using.piece_suffix
         paths = [folder / f"{number:06}{suffix}" for number in range(count)]
         first = next((n for n, path in enumerate(paths) if not path.exists()), count)
