@@ -10,6 +10,7 @@ than 8 bits, and subtitles are lost.
 import contextlib
 import importlib
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -31,6 +32,7 @@ H264, MPEG4 = "H.264", "MPEG-4 Part 2"
 
 _QUALITY = 18
 """x264's constant rate factor: visually without loss, by its makers' guide."""
+_SOUNDS = ("aac", "mp3")  # stay as they are: every player takes them in an .mp4
 _PIECE_QUALITY = 95  # of the JPEGs that pieces consist of where OpenCV writes
 
 
@@ -197,8 +199,7 @@ def join(
         if using.codec == H264:
             assert using.ffmpeg is not None
             listed = Path(folder) / "pieces.txt"
-            quoted = (str(piece.resolve()).replace("'", r"'\''") for piece in pieces)
-            listed.write_text("".join(f"file '{name}'\n" for name in quoted), encoding="utf-8")
+            listed.write_text("".join(_listed(piece, rate) for piece in pieces), encoding="utf-8")
             words = ["-f", "concat", "-safe", "0", "-i", str(listed), "-c", "copy"]
             done = _run(using.ffmpeg, *words, "-movflags", "+faststart", str(silent))
             if done.returncode:
@@ -214,19 +215,27 @@ def join(
     return sound
 
 
+def _listed(piece: Path, rate: Fraction) -> str:
+    """What ffmpeg is told of a piece; the length that a file gives itself is rounded."""
+    name = str(piece.resolve()).replace("'", r"'\''")
+    with VideoReader(piece) as reader:
+        return f"file '{name}'\nduration {float(reader.expected / rate):.6f}\n"
+
+
 def _add_sound(silent: Path, source: Path, path: Path, ffmpeg: str | None) -> str:
     """The first sound track of a video beside the pictures of another; as :func:`join`."""
     if ffmpeg is None:
         return "left out, if there is any (no ffmpeg here: pip install 'facehal[video]')"
-    first = ["-i", str(source), "-map", "0:a:0", "-frames:a", "1", "-f", "null", "-"]
-    if _run(ffmpeg, *first).returncode:
+    found = re.search(
+        r": Audio: (\w+)", _run(ffmpeg, "-loglevel", "info", "-i", str(source)).stderr
+    )
+    if found is None:
         return "none"
     both = ["-i", str(silent), "-i", str(source), "-map", "0:v", "-map", "1:a:0", "-c:v", "copy"]
-    last = ["-movflags", "+faststart", str(path)]
-    for codec in ("copy", "aac"):  # not every sound may stand in an .mp4
-        done = _run(ffmpeg, *both, "-c:a", codec, *last)
-        if done.returncode == 0:
-            return "kept"
+    coded = ["-c:a", "copy" if found[1] in _SOUNDS else "aac", "-movflags", "+faststart"]
+    done = _run(ffmpeg, *both, *coded, str(path))
+    if done.returncode == 0:
+        return "kept"
     return f"left out ({_last_line(done.stderr)})"
 
 

@@ -40,7 +40,7 @@ def using(request) -> Tools:
 def frames(count: int, size: tuple[int, int] = (64, 48)) -> list[np.ndarray]:
     """A coloured field whose brightness says which frame it is."""
     field = np.zeros((size[1], size[0], 3), np.uint8)
-    return [field + np.array([40 + 5 * n, 160, 60], np.uint8) for n in range(count)]
+    return [field + np.array([40 + 14 * (n % 15), 160, 60], np.uint8) for n in range(count)]
 
 
 def read(path: Path, skip: int = 0) -> list[np.ndarray]:
@@ -52,7 +52,7 @@ def assert_alike(found, wanted) -> None:
     assert len(found) == len(wanted)
     for one, other in zip(found, wanted, strict=True):
         assert one.shape == other.shape
-        assert np.abs(one.astype(int) - other).max() <= 4
+        assert np.abs(one.astype(int) - other).max() <= 6
 
 
 def test_what_is_written_is_read(using, tmp_path):
@@ -90,9 +90,9 @@ def test_pieces_become_one_video(using, tmp_path):
         np.testing.assert_array_equal(alone, read(tmp_path / "all.mp4"))
 
 
-@pytest.mark.parametrize(("codec", "container"), [("aac", "mp4"), ("pcm_f64le", "mov")])
+@pytest.mark.parametrize(("codec", "container"), [("aac", "mp4"), ("pcm_s16le", "mov")])
 def test_sound_goes_along(ffmpeg, tmp_path, codec, container):
-    """The second codec may not stand in an .mp4: it is encoded anew."""
+    """Browsers do not play the second codec in an .mp4: it is encoded anew."""
     silent, heard = tmp_path / "silent.mp4", tmp_path / f"heard.{container}"
     using = Tools(ffmpeg, H264)
     write_video(silent, frames(25), 25, using)
