@@ -75,6 +75,20 @@ ResumeOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option("--limit", min=1, help="Use only the first faces, for a trial.")
 ]
+HallucinatedOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--hallucinated",
+        help="Of recognition: what `facehal augment` wrote of the faces in --data, for each folder "
+        "once. Every batch is then half real, half hallucinated.",
+    ),
+]
+VariantsOption = Annotated[
+    int,
+    typer.Option(
+        "--variants", min=0, help="Take only the first so many variants of --hallucinated."
+    ),
+]
 ValidationOption = Annotated[
     Path | None,
     typer.Option(
@@ -121,11 +135,12 @@ MemoryOption = Annotated[
     "in one step (section 3.1); progan, the progressively growing version (sections 3.1, 4.3), "
     "block 8, then 16 around it … 128, whose finished stages stay in OUT/stages/. What is written "
     "below of the schedule is theirs. deepfake, the face swap (section 4.2), trains on two people: "
-    "--source and --target.",
+    "--source and --target. recognition (section 4.4) learns to tell the people of a set apart, with "
+    "--hallucinated also from pictures of `facehal augment`.",
 )
 def train(
     family: Annotated[
-        str, typer.Argument(help="cascaded, progan or deepfake; the file's `model`.")
+        str, typer.Argument(help="cascaded, progan, recognition, …; the file's `model`.")
     ],
     out: RunOption,
     config: Annotated[
@@ -146,6 +161,8 @@ def train(
     epochs_per_stage: Annotated[
         int | None, typer.Option(min=1, help="Of ProGAN, instead of the file's (the paper's: 50).")
     ] = None,
+    hallucinated: HallucinatedOption = None,
+    variants: VariantsOption = 0,
     resume: ResumeOption = False,
     limit: LimitOption = None,
     validation: ValidationOption = None,
@@ -180,6 +197,8 @@ def train(
         _faces(data, people),
         out,
         resume=resume,
+        hallucinated=hallucinated or (),
+        variants=variants,
         limit=limit,
         validation=validation,
         max_minutes=max_minutes,
@@ -190,7 +209,7 @@ def train(
     path = run.fit()
     if not run.chief:
         return
-    if run.step < run.total_steps:
+    if not run.finished:
         print(f"{path}: {run.step} of {run.total_steps} steps done; --resume goes on")
     else:
         print(f"{path}: trained; {out / 'report.html'} shows how")

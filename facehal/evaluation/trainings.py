@@ -16,9 +16,10 @@ from facehal.config import Experiment, flat
 from facehal.data.faceset import FaceSet
 from facehal.errors import FacehalError, TrainingError, typed_line
 from facehal.files import write_text
-from facehal.models.base import load_config
+from facehal.models.base import PictureModel, load_config
 from facehal.training.run import Run
 
+SOURCE = ("data", "limit", "hallucinated", "variants")  # what a run is trained on
 SCHEDULE = ("epochs", "epochs_per_stage")  # what a run may change when it goes on
 
 
@@ -106,7 +107,8 @@ def train_apart(
         out: the folder, with the configuration in ``NAME.yaml``.
         name: of the run, which goes on if it was begun.
         source: ``data``, a folder of prepared faces, several, or for every role of the family a
-            folder and a person of it; and ``limit``.
+            folder and a person of it; ``limit``; for a recognition network also ``hallucinated``,
+            folders that augment wrote, and ``variants``, how many of every face.
         max_minutes: of training, in this call.
         max_work: minutes of the machine's work, in all calls together
             (:class:`facehal.training.run.Run`).
@@ -134,7 +136,7 @@ def train_here(job: str) -> None:
     """What the process of one run does; ``job`` is what :func:`train_apart` hands to it (JSON)."""
     wanted = json.loads(job)
     out, name = Path(wanted["out"]), wanted["name"]
-    source = {key: wanted[key] for key in ("data", "limit")}
+    source = {key: wanted[key] for key in SOURCE if key in wanted}
     try:
         run = Run(
             load_config(out / f"{name}.yaml"),
@@ -142,6 +144,8 @@ def train_here(job: str) -> None:
             out / name,
             resume=(out / name / "config.yaml").exists(),
             limit=source["limit"],
+            hallucinated=source.get("hallucinated", ()),
+            variants=source.get("variants", 0),
             max_minutes=wanted.get("max_minutes"),
             max_work=wanted.get("max_work"),
         )
@@ -155,11 +159,14 @@ def train_here(job: str) -> None:
         reason = f"{typed_line(error)} (see {log})"
         write_status(out, name, state="failed", reason=reason, **source)
         return
+    about: dict[str, Any] = {}
+    if isinstance(run.averaged, PictureModel):
+        about["resolution"] = run.averaged.resolutions[-1]
     write_status(
         out,
         name,
-        state="finished" if run.step >= run.total_steps else "stopped",
-        resolution=run.averaged.resolutions[-1],
+        state="finished" if run.finished else "stopped",
+        **about,
         steps=run.step,
         total_steps=run.total_steps,
         minutes=run.worked / 60,

@@ -1,5 +1,6 @@
 """ResNet-50-256D of VGGFace2 (Cao et al. 2018): the paper's descriptor for the match score."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -23,7 +24,8 @@ SIZE = 256
 _MEAN = np.array([131.0912, 103.8827, 91.4953], np.float32)
 
 
-class _Prepare(keras.layers.Layer):
+@keras.saving.register_keras_serializable("facehal")
+class Prepare(keras.layers.Layer):
     """RGB in [0, 1] of any size to the network's own scale and size."""
 
     def call(self, pictures: Any) -> Any:
@@ -42,6 +44,45 @@ def _centre(size: int, shorter: int) -> np.ndarray:
     return resampling.pillow(size, resized, "bilinear")[start : start + SIDE]
 
 
+Convolution = Callable[[Any, str, int, bool], Any]
+"""A convolution with its normalisation, if any: (picture, name, stride, ReLU behind it) → picture."""
+
+
+def trunk(pictures: Any, convolution: Convolution, dtype: str | None = None) -> Any:
+    """The layers between the prepared pictures and `feat_extract`.
+
+    As in Caffe's ResNet-50 the stride is that of a stage's first 1x1 convolution, and the first
+    pool has no padding before the picture and fills up behind it.
+
+    Args:
+        pictures: (n, 224, 224, 3), of `Prepare`.
+        convolution: makes each of `facehal.weights.converters.resnet50.convolutions`, padded to
+            keep the size where the stride is 1 and not padded elsewhere.
+        dtype: of the layers between them; by default the global policy's.
+
+    Returns:
+        (n, 32 widths of the first convolution).
+    """
+    # "same" would pad 2 and 3 around a stride of 2.
+    x = keras.layers.ZeroPadding2D(3, dtype=dtype, name="pad1")(pictures)
+    x = convolution(x, "conv1_7x7_s2", 2, True)
+    # An even side: "same" adds one row behind, as Caffe's rounding up does.
+    x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype=dtype, name="pool1_3x3_s2")(x)
+    for stage, count in enumerate(published.BLOCKS, start=2):
+        for number in range(1, count + 1):
+            block = f"conv{stage}_{number}"
+            stride = 2 if stage > 2 and number == 1 else 1
+            shortcut = x
+            if number == 1:
+                shortcut = convolution(x, f"{block}_1x1_proj", stride, False)
+            x = convolution(x, f"{block}_1x1_reduce", stride, True)
+            x = convolution(x, f"{block}_3x3", 1, True)
+            x = convolution(x, f"{block}_1x1_increase", 1, False)
+            x = keras.layers.Add(dtype=dtype, name=block)([shortcut, x])
+            x = keras.layers.ReLU(dtype=dtype, name=f"{block}_relu")(x)
+    return keras.layers.GlobalAveragePooling2D(dtype=dtype, name="pool5_7x7_s1")(x)
+
+
 def ResNet50(
     weights: str | None = "resnet50_256d",
     width: int = 64,
@@ -55,8 +96,8 @@ def ResNet50(
     255, minus the mean. The descriptor is `feat_extract`, without an L2 norm (a correlation does
     not feel one). Height and width must be known when the network is called.
 
-    As in Caffe's ResNet-50 the stride is that of a stage's first 1x1 convolution, and the first
-    pool has no padding before the picture and fills up behind it.
+    The batch normalisations are folded into the convolutions; the family `recognition` has the
+    network that can be trained.
 
     Args:
         weights: name in the weight store; None leaves them random (tests).
@@ -68,12 +109,15 @@ def ResNet50(
         ValueError: (when called) pictures of another shape.
         WeightsError: the weights are not on this machine; says how to get them.
     """
-    shapes = published.network_shapes(width, features)
+    kernels = dict(published.convolutions(width))
     # First, so that missing weights cost no time.
-    arrays = store.load(weights, shapes) if weights else {}
+    arrays: dict[str, np.ndarray] = {}
+    if weights:
+        shapes = published.network_shapes(width, features)
+        arrays = published.folded(store.load(weights, shapes))
 
-    def convolution(x: Any, name: str, stride: int = 1, relu: bool = True) -> Any:
-        size, _, _, filters = shapes[f"{name}.kernel"]
+    def convolution(x: Any, name: str, stride: int, relu: bool) -> Any:
+        size, _, _, filters = kernels[name]
         return keras.layers.Conv2D(
             filters,
             size,
@@ -85,25 +129,8 @@ def ResNet50(
         )(x)
 
     picture = keras.Input((None, None, 3), dtype="float32")
-    x = _Prepare(dtype="float32", name="prepare")(picture)
-    # "same" would pad 2 and 3 around a stride of 2.
-    x = keras.layers.ZeroPadding2D(3, dtype="float32", name="pad1")(x)
-    x = convolution(x, "conv1_7x7_s2", stride=2)
-    # An even side: "same" adds one row behind, as Caffe's rounding up does.
-    x = keras.layers.MaxPooling2D(3, 2, padding="same", dtype="float32", name="pool1_3x3_s2")(x)
-    for stage, count in enumerate(published.BLOCKS, start=2):
-        for number in range(1, count + 1):
-            block = f"conv{stage}_{number}"
-            stride = 2 if stage > 2 and number == 1 else 1
-            shortcut = x
-            if number == 1:
-                shortcut = convolution(x, f"{block}_1x1_proj", stride, relu=False)
-            x = convolution(x, f"{block}_1x1_reduce", stride)
-            x = convolution(x, f"{block}_3x3")
-            x = convolution(x, f"{block}_1x1_increase", relu=False)
-            x = keras.layers.Add(dtype="float32", name=block)([shortcut, x])
-            x = keras.layers.ReLU(dtype="float32", name=f"{block}_relu")(x)
-    x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool5_7x7_s1")(x)
+    prepared = Prepare(dtype="float32", name="prepare")(picture)
+    x = trunk(prepared, convolution, dtype="float32")
     x = keras.layers.Dense(features, dtype="float32", name="feat_extract")(x)
     model = keras.Model(picture, x, name=name)
     model.trainable = False

@@ -114,7 +114,15 @@ class Family:
     published: Published | None = None
 
 
-FOLDERS = ("cascade", "deepfake", "deepfillv1", "edgeconnect", "genface", "symmfcnet")
+FOLDERS = (
+    "cascade",
+    "deepfake",
+    "deepfillv1",
+    "edgeconnect",
+    "genface",
+    "recognition",
+    "symmfcnet",
+)
 """The folders of :mod:`facehal.models` that hold families: a new one is added here."""
 
 DEFAULT = "cascaded"
@@ -151,20 +159,30 @@ def load_config(path: str | Path) -> Any:
     return from_dict(settings.read(path), source=str(settings.find(path).resolve()))
 
 
+def read_saved(path: Path) -> keras.Model:
+    """The model of a ``.keras`` file, whatever its family.
+
+    Raises:
+        FacehalError: there is none, or the file is not a saved model.
+    """
+    families()  # Keras finds our layers by what their modules register
+    try:
+        model: keras.Model = keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds for a file that is not its own
+        raise FacehalError(
+            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
+        ) from error
+    return model
+
+
 def read_model(name: str | Path) -> PictureModel:
-    """A trained model by a shipped model's name or a ``.keras`` file.
+    """A trained model that makes pictures, by a shipped model's name or a ``.keras`` file.
 
     Raises:
         FacehalError: there is none, the file is not a saved model, or not one of ours.
     """
     path = find_model(name)
-    families()  # Keras finds our layers by what their modules register
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises many kinds for a file that is not its own
-        raise FacehalError(
-            f"{path}: not a saved model ({first_line(error)}); name one that a run wrote"
-        ) from error
+    model = read_saved(path)
     if not isinstance(model, PictureModel):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
     return model

@@ -111,6 +111,28 @@ class PictureMeasures:
 
 
 @dataclass(frozen=True)
+class People:
+    """Whose faces a family that tells people apart takes from a set, and how held-out ones are
+    judged after every epoch.
+
+    Attributes:
+        min_photos: people with fewer are left out.
+        held_out: share of everybody's photos that is not trained on
+            (:func:`facehal.data.people.split`); 0: none.
+        columns: what :attr:`judge` gives, as columns of ``history.csv``.
+        judge: (model, what it makes of n faces in [0, 1], labels (n,)) → for each column (n,).
+        patience: the training ends after so many epochs that did not lower the first column; 0: it
+            does not.
+    """
+
+    min_photos: int
+    held_out: float
+    columns: tuple[str, ...]
+    judge: Callable[[keras.Model, Tensor, Tensor], dict[str, Tensor]]
+    patience: int = 0
+
+
+@dataclass(frozen=True)
 class ChartLine:
     """One curve of a run's page: a column of ``history.csv`` times a factor."""
 
@@ -191,6 +213,7 @@ class Task(abc.ABC):
         epoch_steps: steps that count as an epoch; 0: a pass over the set, of several over the
             largest.
         labels: batches need ``labels``, the subjects as integers.
+        people: who they are and how they are judged; None where subjects do not matter.
         landmarks: batches need ``landmarks``, (n, 68, 2) in pixels; not with ``augmentation``.
         noise: length of the random vector that batches need as ``noise``; 0 is none.
         augmentation: strength in [0, 1] of colour, small movements and blur in the faces of a batch
@@ -211,6 +234,7 @@ class Task(abc.ABC):
     stages: tuple[Stage, ...]
     columns: tuple[str, ...]
     measures: PictureMeasures | None = None
+    people: People | None = None
 
     @abc.abstractmethod
     def build(self, stage: int, previous: keras.Model | None, total_steps: int) -> System:
@@ -225,6 +249,13 @@ class Task(abc.ABC):
         Raises:
             WeightsError: a loss needs a weight file that is not here.
         """
+
+    def meet(self, subjects: Sequence[str]) -> None:
+        """Who is on the faces, in the order of their labels; said once, before anything is built.
+
+        By default it does not matter.
+        """
+        return
 
     def begin(self, model: keras.Model, examples: Examples) -> None:
         """What a model that was just built takes from the faces before its first step.

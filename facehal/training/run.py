@@ -1,9 +1,10 @@
 """A training run: fit, checkpoint, preview, log, and go on after a kill."""
 
 import contextlib
+import hashlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ from tqdm import tqdm
 from facehal.backend import is_lost_worker
 from facehal.config import Experiment
 from facehal.data.faceset import FaceSet, Folders, shrunk
+from facehal.data.people import hallucinated as made_of
+from facehal.data.people import split, with_photos
 from facehal.data.pipeline import MEMORY, Abreast, Pipeline, open_pipeline, prefetched
 from facehal.errors import DataError, FacehalError, TrainingError, first_line
 from facehal.files import locked
 from facehal.models.base import task_of
 from facehal.models.saving import save_model
-from facehal.models.task import Task
+from facehal.models.task import PictureMeasures, Task
 from facehal.training import checkpoints
 from facehal.training.bar import Bar, alarm
 from facehal.training.cluster import Devices, Workers, work_clock
@@ -29,8 +32,9 @@ from facehal.training.history import collapses, read_history
 from facehal.training.phases import Trainer
 from facehal.training.previews import Preview, preview_path, thin_previews
 from facehal.training.report import write_report
-from facehal.training.validation import Validation
+from facehal.training.validation import HeldOut, Validation
 
+MADE = "hallucinated"  # the set of hallucinated pictures, beside that of the real ones
 FEW = 5000  # faces that are read so quickly that a bar would only flicker
 
 
@@ -60,6 +64,9 @@ class Run:
     where a moving average is kept, from the average. Epochs and steps are counted through;
     ``history.csv`` says the ``stage`` in every row and leaves the losses of the others empty.
 
+    A family that tells people apart (``Task.people``) keeps some photos of everybody from the
+    training, to measure on after every epoch, and may end when their loss does not fall any more.
+
     Args:
         config: the experiment.
         data: a folder that ``preprocess`` wrote, or several
@@ -67,6 +74,10 @@ class Run:
             (``Task.roles``): for each role the faces of one folder, or some of them.
         folder: the run folder; it must be new or empty unless ``resume``.
         resume: go on from the newest checkpoint, in whatever stage that is.
+        hallucinated: for such a family folders that ``augment`` wrote of the same faces: every
+            batch is half real and half hallucinated. Pictures of a photo that is held out are left
+            out.
+        variants: of the hallucinated pictures the first so many of every face; 0: all.
         limit: use only the first faces (for a trial), of every role.
         validation: prepared faces of other people, to measure the model on after every epoch
             (:class:`facehal.training.validation.Validation`); more columns of ``history.csv``.
@@ -98,6 +109,8 @@ class Run:
         folder: str | Path,
         *,
         resume: bool = False,
+        hallucinated: Sequence[str | Path] = (),
+        variants: int = 0,
         limit: int | None = None,
         validation: str | Path | None = None,
         max_minutes: float | None = None,
@@ -122,11 +135,19 @@ class Run:
             self.folder.compare(self.task)
 
         faces, self.sets = self._opened(data, limit)
+        self.validation: Validation | HeldOut | None = None
+        if self.task.people is not None:
+            self._meet(faces, hallucinated, variants)
+        elif hallucinated:
+            raise TrainingError(f"{config.model} does not tell people apart: hallucinated pictures "
+                "are of no use to it")
         training = config.training
+        # Of every role so many; of real and hallucinated pictures so many together.
+        each = training.batch_size if self.task.roles else training.batch_size // len(self.sets)
         pipelines = [
             open_pipeline(
                 one,
-                min(training.batch_size, *map(len, self.sets.values()), len(one)),
+                min(each, *map(len, self.sets.values()), len(one)),
                 memory=memory * len(one) / len(faces),
                 side=self.task.side,
                 mirror=training.mirror,
@@ -140,10 +161,12 @@ class Run:
             for number, one in enumerate(self.sets.values())
         ]
         self.pipeline: Pipeline | Abreast = pipelines[0]
-        if self.task.roles or self.task.epoch_steps:
+        if len(pipelines) > 1 or self.task.epoch_steps:
             self.pipeline = Abreast(pipelines, self.task.epoch_steps)
         self.data_hash = faces.sha256
-        self.validation = None
+        if made := self.sets.get(MADE):
+            both = f"{self.data_hash} {made.sha256}"
+            self.data_hash = hashlib.sha256(both.encode()).hexdigest()
         if validation is not None and self.chief:
             self.validation = self._validation(validation, faces)
         self.devices = Devices(devices, self.pipeline.batch_size, workers)
@@ -175,9 +198,13 @@ class Run:
                     )
             else:
                 self.folder.refuse_a_run()
-            self.folder.describe(self.task, {"step": self.step, **_about(faces)})
+            about = {"step": self.step, **_about(faces), "data_sha256": self.data_hash}
+            if made := self.sets.get(MADE):
+                about |= {"hallucinated": [str(one) for one in made.folders], "pictures": len(made)}
+            self.folder.describe(self.task, about)
             self.folder.trim_history(self.step)
-        if (count := min(self.config.training.preview_faces, len(faces))) and self.task.measures:
+        count = min(self.config.training.preview_faces, len(faces))
+        if count and isinstance(self.task.measures, PictureMeasures):
             chosen = np.linspace(0, len(faces) - 1, count).astype(int)
             self.preview = Preview(*shrunk(*faces.read(chosen), self.task.side))
         self.board = Board(self.folder.path / "tensorboard")
@@ -210,6 +237,26 @@ class Run:
                 )
         return faces, {r: faces.chosen(found) for r, found in zip(roles, rows, strict=True)}
 
+    def _meet(self, faces: FaceSet, folders: Sequence[str | Path], variants: int) -> None:
+        """Who is trained on, which of their photos are held out, and what is hallucinated of the
+        others."""
+        people = self.task.people
+        assert people is not None
+        real, held = split(with_photos(faces, people.min_photos), people.held_out)
+        self.sets = {"": real}
+        if folders:
+            made = made_of(real, folders, variants)
+            if made.subjects != real.subjects:
+                missing = sorted(set(real.subjects) - set(made.subjects))
+                raise DataError(
+                    f"{folders[0]}: no hallucinated picture of {missing[0]}, as of {len(missing)} "
+                    "people; run `facehal augment` on all of the faces"
+                )
+            self.sets[MADE] = made
+        self.task.meet(real.subjects)
+        if held is not None:
+            self.validation = HeldOut(held, real.subjects, people, self.task.side)
+
     def _examples(self, role: str, count: int) -> tuple[np.ndarray, np.ndarray]:
         """See :data:`facehal.models.task.Examples`."""
         faces = self.sets[role]
@@ -217,6 +264,11 @@ class Run:
         return shrunk(*faces.read(rows), self.task.side)
 
     def _validation(self, folder: str | Path, faces: FaceSet) -> Validation:
+        if self.task.people is not None:
+            raise TrainingError(
+                f"{folder}: {self.config.model} validates on photos of the people that it is "
+                "trained on (training.held_out); leave --validation out"
+            )
         if self.task.measures is None:
             raise TrainingError(f"{folder}: {self.config.model} makes no pictures to validate")
         return Validation(folder, self.task.measures, faces.frame["source_sha256"])
@@ -266,6 +318,24 @@ class Run:
         left = sum(stage.epochs for stage in self.task.stages[self.stage + 1 :])
         return self.stage_end + left * self.pipeline.steps_per_epoch
 
+    @property
+    def stage_over(self) -> bool:
+        """Whether the present stage is at its end: of its schedule, or of what it can learn."""
+        if self.step >= self.stage_end:
+            return True
+        people = self.task.people
+        if people is None or not people.patience or not self.step:
+            return False
+        losses = [row[people.columns[0]] for row in read_history(self.folder.path)]
+        return len(losses) > people.patience and (
+            min(losses[-people.patience :]) >= min(losses[: -people.patience])
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing more to train."""
+        return self.stage + 1 == len(self.task.stages) and self.stage_over
+
     def fit(self) -> Path:
         """Trains to the end of the schedule; returns the path of the saved model.
 
@@ -293,7 +363,7 @@ class Run:
         watcher = self._watcher()
         try:
             while True:
-                finished = self.step >= self.stage_end  # also right after a resume
+                finished = self.stage_over  # also right after a resume
                 if finished:
                     if not trained:  # an interrupted run may have left the checkpoint alone
                         self._publish()

@@ -1,8 +1,9 @@
 """How the model of a run does on faces that it does not train on, after every epoch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -14,8 +15,9 @@ from facehal.losses.terms import PIXEL_TERMS
 from facehal.metrics.lpips import lpips
 from facehal.metrics.ssim import WINDOW, ssim
 from facehal.models.base import PictureModel
-from facehal.models.task import PictureMeasures
+from facehal.models.task import People, PictureMeasures
 
+HELD_OUT = 2048  # photos of the people trained on: smaller work each
 FACES = 512  # at most, evenly spaced over the folder: a few seconds of every epoch
 BATCH = 32
 
@@ -104,3 +106,53 @@ class Validation:
             size: (np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs]))
             for size, pairs in parts.items()
         }
+
+
+class HeldOut:
+    """Measures on held-out photos of the people who are trained on, for families that tell them
+    apart.
+
+    Args:
+        faces: prepared, with subjects; at most ``HELD_OUT`` are used, evenly spaced. Always real
+            ones, whatever the training adds to them.
+        subjects: of the training, in the order of its labels.
+        people: how they are judged.
+        side: pixels of the faces that the model takes.
+
+    Raises:
+        DataError: a face's file is missing or damaged, or ``side`` does not divide its side.
+    """
+
+    def __init__(self, faces: FaceSet, subjects: Sequence[str], people: People, side: int):
+        chosen = np.linspace(0, len(faces) - 1, min(HELD_OUT, len(faces))).astype(int)
+        faces = faces.chosen(chosen)
+        self.faces, _ = faces.load(side)
+        places = {name: label for label, name in enumerate(subjects)}
+        self.labels = np.array([places[name] for name in faces.frame["subject"]], np.int32)
+        self.people = people
+
+    @property
+    def columns(self) -> list[str]:
+        """Of ``history.csv``."""
+        return list(self.people.columns)
+
+    def measure(self, model: keras.Model) -> dict[str, float]:
+        """The mean of every column over the photos."""
+        parts = [
+            {name: ops.convert_to_numpy(values)[:count] for name, values in judged.items()}
+            for judged, count in self._judged(model)
+        ]
+        return {
+            name: float(np.concatenate([part[name] for part in parts]).mean())
+            for name in self.people.columns
+        }
+
+    def _judged(self, model: keras.Model) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        for start in range(0, len(self.labels), BATCH):
+            batch = slice(start, start + BATCH)
+            faces, labels = to_float(self.faces[batch]), self.labels[batch]
+            count = len(labels)
+            if start:  # a last batch is filled up, for XLA compiles anew for another size
+                faces = np.pad(faces, ((0, BATCH - count), (0, 0), (0, 0), (0, 0)))
+                labels = np.pad(labels, (0, BATCH - count))
+            yield self.people.judge(model, model.predict_on_batch(faces), labels), count
