@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from facehal.cli.app import METRICS_HELP, app, import_keras, names
+from facehal.cli.app import METRICS_HELP, EngineOption, ModelOption, app, import_keras, names
 from facehal.errors import FacehalError
 
 if TYPE_CHECKING:
@@ -84,9 +84,12 @@ HallucinatedOption = Annotated[
     ),
 ]
 VariantsOption = Annotated[
-    int,
+    int | None,
     typer.Option(
-        "--variants", min=0, help="Take only the first so many variants of --hallucinated."
+        "--variants",
+        min=0,
+        help="Of --hallucinated take of every face the best picture and the first so many "
+        "variants; default: all.",
     ),
 ]
 ValidationOption = Annotated[
@@ -135,8 +138,8 @@ MemoryOption = Annotated[
     "in one step (section 3.1); progan, the progressively growing version (sections 3.1, 4.3), "
     "block 8, then 16 around it … 128, whose finished stages stay in OUT/stages/. What is written "
     "below of the schedule is theirs. deepfake, the face swap (section 4.2), trains on two people: "
-    "--source and --target. recognition (section 4.4) learns to tell the people of a set apart, with "
-    "--hallucinated also from pictures of `facehal augment`.",
+    "--source and --target. recognition (section 4.4) learns to tell the people of a set apart, "
+    "with --hallucinated also from pictures of `facehal augment`.",
 )
 def train(
     family: Annotated[
@@ -162,7 +165,7 @@ def train(
         int | None, typer.Option(min=1, help="Of ProGAN, instead of the file's (the paper's: 50).")
     ] = None,
     hallucinated: HallucinatedOption = None,
-    variants: VariantsOption = 0,
+    variants: VariantsOption = None,
     resume: ResumeOption = False,
     limit: LimitOption = None,
     validation: ValidationOption = None,
@@ -393,3 +396,70 @@ def train_one(job: str) -> None:
 
     follow_parent()
     train_here(job)
+
+
+@app.command("table2")
+def table2(
+    data: Annotated[
+        list[Path],
+        typer.Option(help="Prepared photos, a folder per person; several times for several."),
+    ],
+    test: Annotated[Path, typer.Option(help="Prepared photos of other people: LFW.")],
+    out: Annotated[Path, typer.Option(help="Folder for pictures, runs and the table.")],
+    arm: Annotated[
+        list[str] | None,
+        typer.Argument(help="Data arms to train: real, one, variants; default: all."),
+    ] = None,
+    model: ModelOption = "compact",
+    engine: EngineOption = None,
+    config: Annotated[
+        str, typer.Option(help="Experiment of recognition: a file, or a shipped one's name.")
+    ] = "recognition_compact",
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of every arm.")] = 3,
+    variants: Annotated[
+        int, typer.Option(min=1, help="Of every face, in the arm variants, besides its best.")
+    ] = 4,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Instead of the file's.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Of the machine's work on a training at most, all calls together."
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="LFW's pairs.txt; without it pairs are drawn alike.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Train on the first faces.")] = None,
+    test_limit: Annotated[int | None, typer.Option(min=2, help="Measure on the first.")] = None,
+) -> None:
+    """Table 2: does hallucinated context make a recogniser better? OUT/table2.md, roc.png.
+
+    Hallucinates, trains and measures what is missing: every arm with every seed, all for equally
+    many steps. Stopped, the next call goes on where it was. A training that fails is left out, and
+    the others have their turn; the exit status is then 1.
+    """
+    import_keras()
+    from facehal.evaluation.table2 import table2 as run
+
+    problems = run(
+        data,
+        test,
+        out,
+        arms=arm or (),
+        model=model,
+        engine=engine,
+        config=config,
+        seeds=seeds,
+        variants=variants,
+        epochs=epochs,
+        minutes=minutes,
+        pairs=pairs,
+        limit=limit,
+        test_limit=test_limit,
+    )
+    path = out / "table2.md"
+    print(path.read_text(encoding="utf-8"))
+    print(f"{path}; {out / 'roc.png'}")
+    if problems:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+        raise FacehalError(f"{len(problems)} failed ({reasons}). The next call tries them again")

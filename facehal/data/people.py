@@ -4,6 +4,7 @@ import csv
 import json
 import os
 from collections.abc import Container, Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,6 @@ import pandas as pd
 
 from facehal.data.faceset import FaceSet
 from facehal.errors import DataError
-from facehal.files import unique_names
 
 
 def with_photos(faces: FaceSet, least: int) -> FaceSet:
@@ -61,7 +61,7 @@ def split(faces: FaceSet, share: float) -> tuple[FaceSet, FaceSet | None]:
 
 
 def hallucinated(
-    faces: FaceSet, folders: Sequence[str | os.PathLike[str]], variants: int = 0
+    faces: FaceSet, folders: Sequence[str | os.PathLike[str]], variants: int | None = None
 ) -> FaceSet:
     """The pictures that ``facehal augment`` made of some faces, as a set of their own.
 
@@ -71,7 +71,8 @@ def hallucinated(
     Args:
         faces: of whom; a picture of any other face is left out.
         folders: what augment wrote, for each folder of ``faces`` one, in any order.
-        variants: take only the first so many variants of every face; 0 takes all that there is.
+        variants: take of every face the single best picture and the first so many variants; None:
+            all that there are.
 
     Raises:
         DataError: a folder was not written by augment or from these faces, a picture lies outside
@@ -114,32 +115,33 @@ def _made_from(faces: FaceSet, folder: Path) -> int:
 
 
 def _pictures(
-    folder: Path, faces: Container[str], variants: int
+    folder: Path, faces: Container[str], variants: int | None
 ) -> Iterator[tuple[str, str]]:
     """(face, picture) for the pictures of some faces, in the order of ``images.csv``.
 
-    A picture has the name of its face, and with variants ``_v1``, ``_v2``, … behind it. Two faces
-    of one name and person are numbered in their order in the list.
+    The list has the real pictures first, then in the same order the best pictures, then the first
+    variants, and so on.
     """
     path = folder / "images.csv"
     try:
         with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
             rows = list(csv.DictReader(file))
         real = [row for row in rows if row["synthetic"] == "0"]
-        made = [row for row in rows if row["synthetic"] == "1"]
-        numbers = [int(row.get("variant") or 0) for row in made]
+        made = [(int(row.get("variant") or 0), row) for row in rows if row["synthetic"] == "1"]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise DataError(f"{path}: cannot be read ({error}); run `facehal augment` first") from None
-    stems = (f"pictures/{row['subject']}/{Path(row['file']).stem}" for row in real)
-    owners = dict(zip(unique_names(stems), real, strict=True))
-    for row, number in zip(made, numbers, strict=True):
+    if not real or len(made) % len(real):
+        raise DataError(f"{path}: not a list that augment wrote; run `facehal augment` again")
+    for (variant, row), owner in zip(made, cycle(real), strict=False):
         name = row["file"]
-        stem = name.removesuffix(".png")
-        owner = owners.get(stem.removesuffix(f"_v{number}") if number else stem)
-        face = owner and _ending(owner["file"], faces)
-        if face and (not variants or number <= variants):
-            if ".." in Path(name).parts or Path(name).is_absolute():
-                raise DataError(f"{path}: the picture {name!r} lies outside of the folder")
+        if not Path(name).name.startswith(Path(owner["file"]).stem):
+            raise DataError(
+                f"{path}: {name} is not of {owner['file']}; run `facehal augment` again"
+            )
+        if ".." in Path(name).parts or Path(name).is_absolute():
+            raise DataError(f"{path}: the picture {name!r} lies outside of the folder: not read")
+        face = _ending(owner["file"], faces)
+        if face and (variants is None or variant <= variants):
             yield face, name
 
 

@@ -145,7 +145,7 @@ def train_here(job: str) -> None:
             resume=(out / name / "config.yaml").exists(),
             limit=source["limit"],
             hallucinated=source.get("hallucinated", ()),
-            variants=source.get("variants", 0),
+            variants=source.get("variants"),
             max_minutes=wanted.get("max_minutes"),
             max_work=wanted.get("max_work"),
         )
@@ -162,6 +162,9 @@ def train_here(job: str) -> None:
     about: dict[str, Any] = {}
     if isinstance(run.averaged, PictureModel):
         about["resolution"] = run.averaged.resolutions[-1]
+    if run.task.people is not None:
+        about["pictures"] = {kind or "real": len(faces) for kind, faces in run.sets.items()}
+        about["people"] = len(run.sets[""].subjects)
     write_status(
         out,
         name,

@@ -29,11 +29,13 @@ class Prepare(keras.layers.Layer):
     """RGB in [0, 1] of any size to the network's own scale and size."""
 
     def call(self, pictures: Any) -> Any:
+        """(n, H, W, 3) to (n, 224, 224, 3)."""
         height, width = resampling.known_size(pictures)
         rows, columns = (_centre(n, min(height, width)) for n in (height, width))
         return resampling.resample(pictures * 255.0, rows, columns) - _MEAN
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """(n, 224, 224, 3)."""
         return (input_shape[0], SIDE, SIDE, 3)
 
 
@@ -45,7 +47,7 @@ def _centre(size: int, shorter: int) -> np.ndarray:
 
 
 Convolution = Callable[[Any, str, int, bool], Any]
-"""A convolution with its normalisation, if any: (picture, name, stride, ReLU behind it) → picture."""
+"""A convolution with its normalisation, if any: (map, name, stride, ReLU behind it) → map."""
 
 
 def trunk(pictures: Any, convolution: Convolution, dtype: str | None = None) -> Any:

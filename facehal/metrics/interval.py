@@ -31,6 +31,35 @@ class Mean:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}] (n={self.n})"
 
 
+def over_runs(values: Any, deviations: Any, seed: int = 0) -> Mean:
+    """The mean of several trainings, with an interval for other trainings and another test set.
+
+    Two sources of chance, added draw by draw: the trainings by Student's t over their spread, for a
+    bootstrap of three values is far too sure of itself; the test set by what a bootstrap over it
+    changes the mean. Of a single training only the second is known.
+
+    Args:
+        values: (runs,), one a training.
+        deviations: (resamples,), what a bootstrap of the test set adds to the mean of the values.
+        seed: of the draws of Student's t.
+
+    Raises:
+        MetricError: no values, or numbers that are not finite.
+    """
+    values, deviations = np.asarray(values, np.float64), np.asarray(deviations, np.float64)
+    if not len(values) or not len(deviations):
+        raise MetricError("a mean over trainings takes one training and one resample at least")
+    if not (np.isfinite(values).all() and np.isfinite(deviations).all()):
+        raise MetricError("a mean over trainings takes finite numbers")
+    n, mean = len(values), float(values.mean())
+    draws = np.tile(deviations, -(-20_000 // len(deviations)))
+    if n > 1:
+        error = values.std(ddof=1) / np.sqrt(n)
+        draws = draws + error * np.random.default_rng(seed).standard_t(n - 1, len(draws))
+    low, high = mean + np.quantile(draws, [0.025, 0.975])
+    return Mean(mean, float(low), float(high), n)
+
+
 def bootstrap_mean(
     values: Any, confidence: float = 0.95, resamples: int = 10_000, seed: int = 0
 ) -> Mean:

@@ -77,7 +77,8 @@ class Run:
         hallucinated: for such a family folders that ``augment`` wrote of the same faces: every
             batch is half real and half hallucinated. Pictures of a photo that is held out are left
             out.
-        variants: of the hallucinated pictures the first so many of every face; 0: all.
+        variants: of the hallucinated pictures of a face the best and the first so many variants;
+            by default all.
         limit: use only the first faces (for a trial), of every role.
         validation: prepared faces of other people, to measure the model on after every epoch
             (:class:`facehal.training.validation.Validation`); more columns of ``history.csv``.
@@ -110,7 +111,7 @@ class Run:
         *,
         resume: bool = False,
         hallucinated: Sequence[str | Path] = (),
-        variants: int = 0,
+        variants: int | None = None,
         limit: int | None = None,
         validation: str | Path | None = None,
         max_minutes: float | None = None,
@@ -139,8 +140,10 @@ class Run:
         if self.task.people is not None:
             self._meet(faces, hallucinated, variants)
         elif hallucinated:
-            raise TrainingError(f"{config.model} does not tell people apart: hallucinated pictures "
-                "are of no use to it")
+            raise TrainingError(
+                f"{config.model} does not tell people apart: hallucinated pictures "
+                "are of no use to it"
+            )
         training = config.training
         # Of every role so many; of real and hallucinated pictures so many together.
         each = training.batch_size if self.task.roles else training.batch_size // len(self.sets)
@@ -237,7 +240,7 @@ class Run:
                 )
         return faces, {r: faces.chosen(found) for r, found in zip(roles, rows, strict=True)}
 
-    def _meet(self, faces: FaceSet, folders: Sequence[str | Path], variants: int) -> None:
+    def _meet(self, faces: FaceSet, folders: Sequence[str | Path], variants: int | None) -> None:
         """Who is trained on, which of their photos are held out, and what is hallucinated of the
         others."""
         people = self.task.people

@@ -23,4 +23,4 @@ def read_recogniser(path: str | Path) -> Recogniser:
     return model
 
 
-__all__ = ["FAMILIES", "RecognitionConfig", "Recogniser", "read_recogniser"]
+__all__ = ["FAMILIES", "Recogniser", "RecognitionConfig", "read_recogniser"]

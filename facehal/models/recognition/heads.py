@@ -1,4 +1,4 @@
-"""How a network learns to tell people apart: a softmax over them, plain or with ArcFace's margin."""
+"""How a network learns to tell people apart: a softmax, plain or with ArcFace's margin."""
 
 import math
 from typing import Any
@@ -54,8 +54,8 @@ def unit(vectors: Tensor, axis: int) -> Tensor:
 def with_margin(cosines: Tensor, labels: Tensor, margin: Tensor) -> Tensor:
     """ArcFace (Deng et al. 2019): a margin added to the angle to a face's own person.
 
-    Past π - margin, where the cosine of the sum would rise again, the cosine less margin·sin(margin)
-    takes its place, as in the authors' code.
+    Past π - margin, where the cosine of the sum would rise again, the cosine less
+    margin·sin(margin) takes its place, as in the authors' code.
 
     Args:
         cosines: (n, people).
