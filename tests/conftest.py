@@ -1,5 +1,7 @@
 """Fixtures that every test file may use."""
 
+import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +84,29 @@ def sample_data(tmp_path_factory) -> Path:
     write_samples(folder / "photos", 24)
     preprocess(folder / "photos", folder / "faces", workers=1, progress=False)
     return folder / "faces"
+
+
+@pytest.fixture(scope="session")
+def augmented_data(sample_data, tmp_path_factory) -> Path:
+    """A folder as augment writes it of `sample_data`: of every face the best picture and two
+    variants, each of one colour, (row, variant, 0). Not to be changed."""
+    from facehal.data.faceset import FaceSet
+    from facehal.images import write_png
+
+    out, faces = tmp_path_factory.mktemp("augmented") / "made", FaceSet.open(sample_data).frame
+    lines = ["file,subject,label,synthetic,variant,split"]
+    for variant in (-1, 0, 1, 2):
+        for row, (face, subject) in enumerate(zip(faces["face"], faces["subject"], strict=True)):
+            name = f"{os.path.relpath(sample_data, out)}/{face}"
+            if variant >= 0:
+                stem = Path(face).stem + (f"_v{variant}" if variant else "")
+                name = f"pictures/{subject}/{stem}.png"
+                write_png(out / name, np.full((128, 128, 3), (row, variant, 0), np.uint8))
+            lines.append(f"{name},{subject},0,{int(variant >= 0)},{max(variant, 0)},train")
+    (out / "images.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    about = json.dumps({"data": str(sample_data.resolve())})
+    (out / "augment.json").write_text(about, encoding="utf-8")
+    return out
 
 
 @pytest.fixture(scope="session")

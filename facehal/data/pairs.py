@@ -10,6 +10,9 @@ import numpy as np
 from facehal.errors import DataError
 
 FOLDS = 10
+FEWEST = 2 * FOLDS
+"""People of two pictures or more that pairs can be drawn of: two of them in every fold."""
+
 EACH = 300  # pairs of one person in a fold, and as many of two: 6,000 in all
 
 
@@ -91,23 +94,24 @@ def drawn_pairs(subjects: Sequence[str], seed: int = 0, each: int = EACH) -> Pai
         each: of a kind in a fold, where its people have as many; a pair is drawn once.
 
     Raises:
-        DataError: fewer than twenty people, or a fold without anybody of two pictures.
+        DataError: fewer than :data:`FEWEST` people of two pictures or more.
     """
     random = np.random.default_rng(seed)
     names, people = np.unique(np.asarray(subjects), return_inverse=True)
-    if len(names) < 2 * FOLDS:
-        raise DataError(f"ten folds of pairs need twenty people, not {len(names)}")
     rows = [np.flatnonzero(people == person) for person in range(len(names))]
+    several = sum(len(one) > 1 for one in rows)
+    if several < FEWEST:
+        raise DataError(
+            f"{FOLDS} folds of pairs take {FEWEST} people of two pictures or more, not {several}"
+        )
     # Those of several pictures are dealt out first: every fold has some.
     order = random.permutation(len(names))
     order = order[np.argsort([len(rows[person]) < 2 for person in order], kind="stable")]
     found: list[tuple[int, int, bool, int]] = []
     for fold in range(FOLDS):
         mine = [rows[person] for person in order[fold::FOLDS]]
-        several = [one for one in mine if len(one) > 1]
-        if not several:
-            raise DataError("ten folds of pairs need ten people with two pictures or more")
-        genuine = _drawn(random, each, sum(len(o) * (len(o) - 1) // 2 for o in several), several, 1)
+        more = [one for one in mine if len(one) > 1]
+        genuine = _drawn(random, each, sum(len(o) * (len(o) - 1) // 2 for o in more), more, 1)
         impostor = _drawn(random, len(genuine), _between(mine), mine, 2)
         found += [(*pair, True, fold) for pair in genuine]
         found += [(*pair, False, fold) for pair in impostor]

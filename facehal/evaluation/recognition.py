@@ -70,14 +70,14 @@ def descriptors(model: Recogniser, faces: FaceSet, *, progress: bool = True) -> 
 
 
 def measure(
-    rows: np.ndarray, subjects: Sequence[str], pairs: Pairs, resamples: int, seed: int = 0
+    rows: np.ndarray, subjects: Sequence[str], pairs: Pairs | None, resamples: int, seed: int = 0
 ) -> Measured:
     """All against all by Pearson correlation, and the ten folds of pairs.
 
     Args:
         rows: (n, d) descriptors.
         subjects: (n,), who is on each picture.
-        pairs: of these pictures.
+        pairs: of these pictures; None: no ``accuracy``.
         resamples: draws of the people.
         seed: of the draws.
 
@@ -89,16 +89,16 @@ def measure(
     counted = [_counted(found, weights) for weights in (None, *draws)]
     resampled = {key: np.array([one[key] for one in counted[1:]]) for key in counted[0]}
 
-    scores = pearson(rows[pairs.first], rows[pairs.second])
-    accuracies = fold_accuracies(scores, pairs.same, pairs.folds)
-    folds = np.random.default_rng(seed).integers(len(accuracies), size=(resamples, len(accuracies)))
-    resampled["accuracy"] = accuracies[folds].mean(axis=1)
+    values = counted[0]
+    if pairs is not None:
+        scores = pearson(rows[pairs.first], rows[pairs.second])
+        accuracies = fold_accuracies(scores, pairs.same, pairs.folds)
+        count = len(accuracies)
+        folds = np.random.default_rng(seed).integers(count, size=(resamples, count))
+        values["accuracy"] = float(accuracies.mean())
+        resampled["accuracy"] = accuracies[folds].mean(axis=1)
     curve = verification(rows, subjects, tuple(CURVE)).points
-    return Measured(
-        values={**counted[0], "accuracy": float(accuracies.mean())},
-        resampled=resampled,
-        curve=np.array([point.tpr for point in curve]),
-    )
+    return Measured(values, resampled, np.array([point.tpr for point in curve]))
 
 
 def _counted(found: Resampled, weights: np.ndarray | None) -> dict[str, float]:
@@ -157,10 +157,12 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
         about: what else stands below the table: data, counts, versions.
     """
     rows = {name: row for name, row in rows.items() if row.trainings}
+    measured = [one.values for row in rows.values() for one in row.trainings.values()]
+    keys = [key for key in MEASURES if all(key in values for values in measured)]
+    titles = [f"{MEASURES[key]} ↑" for key in keys]
     head = ["training data", "photos", "hallucinated", "people", "trainings", "steps"]
-    head += [f"{title} ↑" for title in MEASURES.values()]
-    head += ["held-out photos told right", f"paper: {MEASURES['tpr_0.01']}"]
-    table = [[row.title, *_facts(name, row)] for name, row in rows.items()]
+    head += [*titles, "held-out photos told right", f"paper: {MEASURES['tpr_0.01']}"]
+    table = [[row.title, *_facts(name, row, keys)] for name, row in rows.items()]
     lines = ["# Table 2", "", *_markdown(head, table), ""]
     lines += [
         "Means over the trainings with their 95 % intervals, for other seeds (Student's t) and "
@@ -174,13 +176,13 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
     apart: dict[str, dict[str, Mean]] = {}
     for name, row in rows.items():
         if name != reference and reference in rows:
-            means = {key: row.difference(rows[reference], key) for key in MEASURES}
+            means = {key: row.difference(rows[reference], key) for key in keys}
             if all(means.values()):
                 apart[name] = {key: mean for key, mean in means.items() if mean is not None}
     if apart:
-        head = ["training data", "seeds", *(f"{title} ↑" for title in MEASURES.values())]
+        head = ["training data", "seeds", *titles]
         table = [
-            [rows[name].title, str(means["accuracy"].n), *map(_signed, means.values())]
+            [rows[name].title, str(means[keys[0]].n), *map(_signed, means.values())]
             for name, means in apart.items()
         ]
         lines += [f"## Difference to {rows[reference].title}", "", *_markdown(head, table), ""]
@@ -190,7 +192,7 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
 
     results = {
         **about,
-        "arms": {name: _plain(row) for name, row in rows.items()},
+        "arms": {name: _plain(row, keys) for name, row in rows.items()},
         "differences_to": reference,
         "differences": {
             name: {key: _ends(mean) for key, mean in means.items()} for name, means in apart.items()
@@ -206,7 +208,7 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
     write_roc(out / "roc.png", curves)
 
 
-def _facts(name: str, row: Row) -> list[str]:
+def _facts(name: str, row: Row, keys: Sequence[str]) -> list[str]:
     """The cells of an arm behind its title."""
     statuses = list(row.statuses.values())
     pictures = statuses[0]["pictures"]
@@ -222,7 +224,7 @@ def _facts(name: str, row: Row) -> list[str]:
         f"{statuses[0]['people']:,}",
         str(len(row.trainings)),
         counted,
-        *(_mean(row.mean(key)) for key in MEASURES),
+        *(_mean(row.mean(key)) for key in keys),
         f"{np.mean(held):.3f}" if held else "",
         f"{PAPER[name]:.3f}" if name in PAPER else "",
     ]
@@ -246,10 +248,10 @@ def _ends(mean: Mean) -> list[float]:
     return [mean.value, mean.low, mean.high]
 
 
-def _plain(row: Row) -> dict[str, Any]:
+def _plain(row: Row, keys: Sequence[str]) -> dict[str, Any]:
     return {
         "title": row.title,
-        "means": {key: _ends(row.mean(key)) for key in MEASURES},
+        "means": {key: _ends(row.mean(key)) for key in keys},
         "trainings": {
             seed: {
                 **one.values,

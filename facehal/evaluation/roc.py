@@ -16,9 +16,7 @@ COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (86, 180
 FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def write_roc(
-    path: Path, curves: Mapping[str, tuple[Sequence[float], Sequence[np.ndarray]]]
-) -> None:
+def write_roc(path: Path, curves: Mapping[str, tuple[np.ndarray, Sequence[np.ndarray]]]) -> None:
     """Draws the curves of several networks: for each training a thin line, their mean a thick one.
 
     Args:
@@ -60,7 +58,7 @@ def _place(fpr: float, tpr: float) -> tuple[int, int]:
 
 def _line(
     picture: np.ndarray,
-    fprs: Sequence[float],
+    fprs: np.ndarray,
     tprs: np.ndarray,
     colour: tuple[int, int, int],
     width: int,

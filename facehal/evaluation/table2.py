@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from facehal.data.faceset import FaceSet, Folders
-from facehal.data.pairs import Pairs, drawn_pairs, read_pairs
+from facehal.data.pairs import FEWEST, Pairs, drawn_pairs, read_pairs
 from facehal.data.people import with_photos
-from facehal.errors import DataError, FacehalError, TrainingError
+from facehal.errors import FacehalError, TrainingError
 from facehal.evaluation.recognition import Row, descriptors, measure, write_table2
 from facehal.evaluation.trainings import check_earlier, is_finished, read_status, train_apart
 from facehal.files import write_text
@@ -32,6 +32,23 @@ from facehal.training.provenance import origin
 SEEDS = 3
 VARIANTS = 4
 RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Training:
+    """One of the plan.
+
+    Attributes:
+        arm: of :data:`ARMS`.
+        seed: of weights, order and augmentation.
+        config: with it.
+        source: as :func:`facehal.evaluation.trainings.train_apart` takes it.
+    """
+
+    arm: str
+    seed: int
+    config: RecognitionConfig
+    source: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +82,7 @@ def table2(
     arms: Sequence[str] = (),
     model: str | os.PathLike[str] = "compact",
     engine: str | None = None,
-    config: str | os.PathLike[str] = "recognition_compact",
+    config: str | Path = "recognition_compact",
     seeds: int = SEEDS,
     variants: int = VARIANTS,
     epochs: int | None = None,
@@ -103,8 +120,8 @@ def table2(
         Training → why it could not be done; empty where all went well.
 
     Raises:
-        DataError: no prepared faces, faces without subjects, too few people, a photo that is in
-            both sets, or a list of pairs of another set.
+        DataError: no prepared faces, faces without subjects, too few people, or a list of pairs of
+            another set.
         FacehalError: an unknown arm or model, an experiment of another family, or ``out`` holds
             other experiments.
         WeightsError: the experiment starts from weights that are not here.
@@ -113,66 +130,50 @@ def table2(
     unknown = sorted(set(arms) - set(ARMS))
     if unknown:
         raise FacehalError(f"no arm is called {unknown[0]!r}; there are {', '.join(ARMS)}")
-    plain = load_config(config)
-    if not isinstance(plain, RecognitionConfig):
-        raise FacehalError(f"{config}: is an experiment of {plain.model}, not of recognition")
+    experiment = load_config(config)
+    if not isinstance(experiment, RecognitionConfig):
+        raise FacehalError(f"{config}: is an experiment of {experiment.model}, not of recognition")
     if epochs is not None:
-        plain = plain.replace_training(epochs=epochs)
+        experiment = experiment.replace_training(epochs=epochs)
     faces, tested = FaceSet.open(data, limit), FaceSet.open(test, test_limit)
-    with_photos(faces, plain.training.min_photos)  # says what is wrong before anything is made
+    with_photos(faces, experiment.training.min_photos)  # says what is wrong before all else
     with_photos(tested, 1)
-    strangers = _check_apart(faces, tested)
+    seen = _seen(faces, tested)
     listed = _pairs(pairs, tested)
 
     folders = [str(folder.resolve()) for folder in faces.folders]
     made = [str((out / "hallucinated" / str(n)).resolve()) for n in range(1, len(folders) + 1)]
     source: dict[str, Any] = {"data": folders if len(folders) > 1 else folders[0], "limit": limit}
-    plan: dict[str, tuple[str, RecognitionConfig, dict[str, Any]]] = {}
+    plan: dict[str, Training] = {}
     for seed in range(seeds):
         for name, arm in ARMS.items():
             given = dict(source)
             if arm.hallucinated:
                 given |= {"hallucinated": made, "variants": variants if arm.several else 0}
-            plan[f"{name}_{seed}"] = (name, plain.replace_training(seed=seed), given)
-    for name, (_, experiment, given) in plan.items():
-        check_earlier(out, name, experiment, given)
+            one = Training(name, seed, experiment.replace_training(seed=seed), given)
+            check_earlier(out, f"{name}_{seed}", one.config, given)
+            plan[f"{name}_{seed}"] = one
 
-    todo = [
-        name
-        for name, (arm, experiment, _) in plan.items()
-        if (not arms or arm in arms) and not is_finished(out, name, experiment)
-    ]
-    several = any(ARMS[plan[name][0]].several for name in todo)
-    if any(ARMS[plan[name][0]].hallucinated for name in todo):
+    todo = {
+        name: one
+        for name, one in plan.items()
+        if (not arms or one.arm in arms) and not is_finished(out, name, one.config)
+    }
+    wanted = [ARMS[one.arm] for one in todo.values()]
+    if any(arm.hallucinated for arm in wanted):
+        several = any(arm.several for arm in wanted)
         options: dict[str, Any] = {"variants": variants} if several else {}
         for number, (folder, pictures) in enumerate(zip(folders, made, strict=True), 1):
             print(f"hallucinating {folder} ({number} of {len(folders)})", flush=True)
             augment(folder, pictures, model, engine=engine, limit=limit, **options)
-    for number, name in enumerate(todo, 1):
+    for number, (name, one) in enumerate(todo.items(), 1):
         if minutes is not None and read_status(out, name).get("minutes", 0.0) >= minutes:
             continue
         print(f"{name} ({number} of {len(todo)})", flush=True)
-        _, experiment, given = plan[name]
-        text = yaml.safe_dump(experiment.to_dict(), sort_keys=False)
+        text = yaml.safe_dump(one.config.to_dict(), sort_keys=False)
         write_text(out / f"{name}.yaml", text, TrainingError)
-        train_apart(out, name, given, max_work=minutes)
+        train_apart(out, name, one.source, max_work=minutes)
 
-    rows = {name: Row(arm.title) for name, arm in ARMS.items()}
-    failed: dict[str, str] = {}
-    for name, (arm, _, _) in plan.items():
-        status, seed = read_status(out, name), int(name.rpartition("_")[2])
-        if status.get("state") == "failed":
-            failed[name] = status["reason"]
-        if "steps" not in status:
-            continue
-        print(f"{name}:", flush=True)
-        network = read_recogniser(out / name / "model.keras")
-        found = descriptors(network, tested)
-        measured = measure(found, tested.frame["subject"].tolist(), listed, RESAMPLES)
-        rows[arm].trainings[seed], rows[arm].statuses[seed] = measured, status
-        history = read_history(out / name)
-        if history and "validation_accuracy" in history[-1]:
-            rows[arm].held_out[seed] = history[-1]["validation_accuracy"]
     about = {
         "data": folders,
         "data_sha256": faces.sha256,
@@ -180,47 +181,75 @@ def table2(
         "test_sha256": tested.sha256,
         "test_faces": len(tested),
         "test_people": len(tested.subjects),
-        "people_in_training": strangers,
-        "pairs": f"{len(listed)}, {'drawn with seed 0' if pairs is None else pairs}",
-        "pairs_without_picture": listed.missing,
+        **seen,
+        "pairs": None if listed is None else len(listed),
+        "pairs_of": "drawn with seed 0" if pairs is None else str(pairs),
+        "pairs_without_picture": None if listed is None else listed.missing,
         "hallucinated_by": _hallucinator(made),
         "variants": variants,
         "experiment": str(config),
         "resamples": RESAMPLES,
         **origin(),
     }
+    rows, failed = _measured(out, plan, tested, listed)
     write_table2(out, rows, next(iter(ARMS)), about)
     return failed
 
 
-def _check_apart(faces: FaceSet, tested: FaceSet) -> int:
-    """How many of the people tested are trained on, by their names: there should be none.
+def _measured(
+    out: Path, plan: dict[str, Training], tested: FaceSet, pairs: Pairs | None
+) -> tuple[dict[str, Row], dict[str, str]]:
+    """The rows from all that is trained, and which trainings failed and why."""
+    rows = {name: Row(arm.title) for name, arm in ARMS.items()}
+    failed: dict[str, str] = {}
+    for name, one in plan.items():
+        status = read_status(out, name)
+        if status.get("state") == "failed":
+            failed[name] = status["reason"]
+        if "steps" not in status:
+            continue
+        print(f"{name}:", flush=True)
+        found = descriptors(read_recogniser(out / name / "model.keras"), tested)
+        row = rows[one.arm]
+        subjects = tested.frame["subject"].tolist()
+        row.trainings[one.seed] = measure(found, subjects, pairs, RESAMPLES)
+        row.statuses[one.seed] = status
+        history = read_history(out / name)
+        if history and "validation_accuracy" in history[-1]:
+            row.held_out[one.seed] = history[-1]["validation_accuracy"]
+    return rows, failed
 
-    Raises:
-        DataError: a photo is in both sets.
-    """
-    both = set(faces.frame["source_sha256"]) & set(tested.frame["source_sha256"]) - {""}
-    if both:
-        raise DataError(
-            f"{tested.folders[0]}: {len(both)} of its photos are trained on; test on other people"
-        )
+
+def _seen(faces: FaceSet, tested: FaceSet) -> dict[str, int]:
+    """How many of the people and photos tested are trained on: there should be none."""
+    photos = set(faces.frame["source_sha256"]) & set(tested.frame["source_sha256"]) - {""}
     # Of several folders a name has the folder's number before it.
     several = len(faces.folders) > 1
     trained = {name.partition("/")[2] if several else name for name in faces.subjects}
-    known = len(trained & set(tested.subjects))
-    if known:
+    people = trained & set(tested.subjects)
+    if people or photos:
         print(
-            f"warning: {known} of the {len(tested.subjects)} people in {tested.folders[0]} have "
-            "names that are trained on: the table flatters the networks",
+            f"warning: {len(people)} of the {len(tested.subjects)} people in {tested.folders[0]} "
+            f"have names that are trained on, {len(photos)} of its {len(tested)} photos are: the "
+            "table flatters the networks",
             file=sys.stderr,
         )
-    return known
+    return {"test_people_in_training": len(people), "test_photos_in_training": len(photos)}
 
 
-def _pairs(path: str | os.PathLike[str] | None, tested: FaceSet) -> Pairs:
-    if path is None:
-        return drawn_pairs(tested.frame["subject"].tolist())
-    return read_pairs(path, tested.frame["file"].tolist())
+def _pairs(path: str | os.PathLike[str] | None, tested: FaceSet) -> Pairs | None:
+    """Those of the file, or drawn alike; None where the people are too few."""
+    if path is not None:
+        return read_pairs(path, tested.frame["file"].tolist())
+    subjects = tested.frame["subject"]
+    if (subjects.value_counts() > 1).sum() < FEWEST:
+        print(
+            f"{tested.folders[0]}: ten folds of pairs take {FEWEST} people with two photos or more "
+            "each; the accuracy is left out",
+            file=sys.stderr,
+        )
+        return None
+    return drawn_pairs(subjects.tolist())
 
 
 def _hallucinator(made: Sequence[str]) -> str | None:

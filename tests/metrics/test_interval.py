@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from facehal.metrics import MetricError
-from facehal.metrics.interval import Mean, bootstrap_mean
+from facehal.metrics.interval import Mean, bootstrap_mean, over_runs
 
 
 def test_equal_to_scipy() -> None:
@@ -66,3 +66,26 @@ def test_impossible_input_is_one_line(values, options, reason: str) -> None:
     with pytest.raises(MetricError, match=reason) as caught:
         bootstrap_mean(values, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_over_runs_covers_the_truth_with_three_trainings() -> None:
+    """Chance of the training and of the test set, both as large; a bootstrap of three would hold
+    the truth in 80 % at best."""
+    random, held = np.random.default_rng(0), 0
+    for _ in range(300):
+        shift = random.normal()  # of the test set, the same for every training
+        values = 5 + shift + random.normal(size=3)
+        mean = over_runs(values, random.normal(size=400))
+        held += mean.low <= 5 <= mean.high
+    assert 0.93 <= held / 300 <= 0.995
+
+
+def test_over_runs_of_one_training_knows_the_test_set_alone() -> None:
+    deviations = np.linspace(-1, 1, 1001)
+    mean = over_runs([0.5], deviations)
+    assert mean == Mean(0.5, pytest.approx(-0.45), pytest.approx(1.45), 1)
+    wide = over_runs([0.4, 0.6], deviations)
+    assert wide.low < mean.low and wide.high > mean.high and wide.n == 2
+    for values, others in (([], [0.0]), ([0.1], []), ([np.nan], [0.0]), ([0.1], [np.inf])):
+        with pytest.raises(MetricError):
+            over_runs(values, others)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from facehal.metrics import MetricError
-from facehal.metrics.verification import SCORINGS, verification
+from facehal.metrics import verification as module
+from facehal.metrics.verification import (
+    SCORINGS,
+    Resampled,
+    draws_of_people,
+    fold_accuracies,
+    verification,
+)
 
 FPRS = (1e-4, 1e-3, 0.01, 0.1, 0.5, 1.0)
 
@@ -141,3 +148,82 @@ def test_impossible_input_is_one_line(descriptors, subjects, options, reason: st
     with pytest.raises(MetricError, match=reason) as caught:
         verification(descriptors, subjects, **options)
     assert "\n" not in str(caught.value)
+
+
+# -- Counted again with other weights of the people.
+
+
+def test_with_equal_weights_the_rates_are_those_of_all_pairs() -> None:
+    descriptors, subjects = _people(400, 40)
+    fprs = (0.001, 0.01)
+    for found, point in zip(
+        Resampled(descriptors, subjects, fprs).rates(fprs),
+        verification(descriptors, subjects, fprs).points,
+        strict=True,
+    ):
+        assert point.tpr <= found.tpr <= point.tpr + point.slack
+
+
+def test_weights_are_as_if_people_were_there_so_often() -> None:
+    """A person drawn twice: two people with the same pictures, which are never compared."""
+    descriptors, subjects = _people(120, 12)
+    weights = np.array([2, 0, 1, 3, 1, 1, 0, 2, 1, 1, 0, 0])
+    found = Resampled(descriptors, subjects, (0.05,))
+    order = list(dict.fromkeys(subjects.tolist()))  # people are numbered as they come
+    (ours,) = found.rates((0.05,), weights)
+    genuine, impostor, shares = [], [], []
+    scores = np.corrcoef(descriptors)
+    for a, weight in zip(order, weights, strict=True):
+        rows = np.flatnonzero(subjects == a)
+        own = scores[np.ix_(rows, rows)][np.triu_indices(len(rows), 1)]
+        genuine += [own] * weight
+        for b, other in zip(order, weights, strict=True):
+            if order.index(b) > order.index(a):
+                columns = np.flatnonzero(subjects == b)
+                impostor += [scores[np.ix_(rows, columns)].ravel()] * (weight * other)
+    ranked = np.sort(np.concatenate(impostor))[::-1]
+    threshold = ranked[int(0.05 * len(ranked))]
+    accepted = np.concatenate(genuine) > threshold
+    assert ours.tpr == pytest.approx(accepted.mean(), abs=1e-12)
+    shares = [(one > threshold).mean() for one in genuine]
+    assert ours.by_person == pytest.approx(np.mean(shares), abs=1e-12)
+
+
+def test_only_the_highest_scores_are_kept_of_many(monkeypatch) -> None:
+    descriptors, subjects = _people(400, 40)
+    whole = Resampled(descriptors, subjects, (0.01,))
+    monkeypatch.setattr(module, "KEPT_PAIRS", 100)
+    part = Resampled(descriptors, subjects, (0.01,))
+    assert len(part._impostor) < len(whole._impostor) / 5
+    for weights in draws_of_people(whole.photos, 20):
+        assert part.rates((0.01,), weights) == whole.rates((0.01,), weights)
+    with pytest.raises(MetricError, match="beyond the pairs"):
+        part.rates((0.5,))
+
+
+def test_draws_leave_pairs_of_both_kinds() -> None:
+    draws = draws_of_people(np.array([5, 1]), 50)
+    assert (draws == 1).all()  # any other draw of two has but one person
+    many = draws_of_people(np.full(30, 4), 2000)
+    assert (many.sum(1) == 30).all() and abs(many.mean() - 1) < 1e-9
+    assert many.var() == pytest.approx(29 / 30, rel=0.05)
+
+
+def test_ten_folds() -> None:
+    """Each fold by the threshold of the others: where all agree, their common accuracy."""
+    random = np.random.default_rng(0)
+    same = random.random(2000) < 0.5
+    scores = random.normal(size=2000) + 2 * same
+    folds = np.arange(2000) % 10
+    accuracies = fold_accuracies(scores, same, folds)
+    assert len(accuracies) == 10
+    # Two normals two deviations apart: Φ(1) = 0.841.
+    assert accuracies.mean() == pytest.approx(0.841, abs=0.02)
+    for fold in (0, 7):
+        others, mine = folds != fold, folds == fold
+        best = max((((scores[others] >= t) == same[others]).mean(), -t) for t in scores[others])
+        told = ((scores[mine] >= -best[1]) == same[mine]).mean()
+        assert accuracies[fold] == pytest.approx(told, abs=1e-12)
+    assert fold_accuracies([1, 0, 1, 0], [1, 0, 1, 0], [0, 0, 1, 1]).tolist() == [1, 1]
+    with pytest.raises(MetricError, match="two are needed"):
+        fold_accuracies(scores, same, np.zeros(2000))

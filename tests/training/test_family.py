@@ -184,7 +184,7 @@ def house(tmp_path_factory) -> Path:
     shutil.copy(Path(__file__).with_name("toy.py"), folder / "__init__.py")
     registry = root / "facehal" / "models" / "base.py"
     text = registry.read_text(encoding="utf-8")
-    start = 'FOLDERS = ("cascade",'
+    start = 'FOLDERS = (\n    "cascade",'
     assert text.count(start) == 1
     registry.write_text(text.replace(start, f'{start} "toy",'), encoding="utf-8")
     (root / "toy.yaml").write_text(
