@@ -126,7 +126,11 @@ def evaluate_verification(
     data: Annotated[Path, typer.Option(help="Prepared faces (what preprocess wrote).")],
     out: Annotated[Path, typer.Option(help="Folder for verification.md and .json.")],
     descriptor: Annotated[
-        str, typer.Option(help="resnet50_256d (the paper's) or dlib_resnet.")
+        str,
+        typer.Option(
+            help="resnet50_256d (the paper's), dlib_resnet, or a .keras file that `facehal train "
+            "recognition` wrote."
+        ),
     ] = "resnet50_256d",
     scoring: Annotated[
         str, typer.Option(help="pearson (the paper's), cosine, euclid.")

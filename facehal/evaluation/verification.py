@@ -5,11 +5,14 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from facehal.data.faceset import FaceSet
 from facehal.errors import DataError
+from facehal.evaluation.recognition import descriptors as described
 from facehal.evaluation.systems import Faces
 from facehal.files import write_text
 from facehal.metrics.match_score import describe
 from facehal.metrics.verification import verification
+from facehal.models.recognition import read_recogniser
 from facehal.training.provenance import data_hash, origin
 
 FPRS = (0.001, 0.01, 0.1)  # the paper reports 0.01
@@ -27,7 +30,8 @@ def verify(
     Args:
         data: a folder that ``preprocess`` wrote; its subjects say who is on a face.
         out: folder for ``verification.md`` and ``verification.json``.
-        descriptor: ``resnet50_256d`` or ``dlib_resnet``.
+        descriptor: ``resnet50_256d`` or ``dlib_resnet``, or the ``.keras`` file of a recognition
+            network.
         scoring: ``pearson``, ``cosine`` or ``euclid``.
 
     Returns:
@@ -36,6 +40,7 @@ def verify(
     Raises:
         DataError: no prepared faces, or faces without subjects.
         WeightsError: the descriptor's weights are not here.
+        FacehalError: the file is not one of a recognition network.
         MetricError: unknown names, or no two faces of one subject.
     """
     faces = Faces.load(data)
@@ -43,7 +48,10 @@ def verify(
         raise DataError(
             f"{data}: faces without a subject; prepare photos that lie in a folder per subject"
         )
-    descriptors = describe(faces.originals, descriptor, progress=True)
+    if descriptor.endswith(".keras"):
+        descriptors = described(read_recogniser(descriptor), FaceSet.open(data))
+    else:
+        descriptors = describe(faces.originals, descriptor, progress=True)
     found = verification(descriptors, list(faces.subjects), FPRS, scoring, progress=True)
     facts = {
         "data": str(data),
