@@ -127,6 +127,8 @@ class Run:
         self.workers, self.chief = workers, workers is None or workers.index == 0
         if workers is not None and (max_minutes is not None or max_work is not None):
             raise TrainingError("several workers end at the same step: give epochs, not minutes")
+        if workers is not None and self.task.people is not None and self.task.people.patience:
+            raise TrainingError("several workers end at the same step: give epochs, patience: 0")
         found = checkpoints.latest(self.folder.checkpoints)
         if resume and found is None:
             print(f"{folder}: no checkpoint yet, starting from the beginning")
@@ -257,7 +259,7 @@ class Run:
                 )
             self.sets[MADE] = made
         self.task.meet(real.subjects)
-        if held is not None:
+        if held is not None and self.chief:
             self.validation = HeldOut(held, real.subjects, people, self.task.side)
 
     def _examples(self, role: str, count: int) -> tuple[np.ndarray, np.ndarray]:
