@@ -27,7 +27,7 @@ def test_blended_surroundings_flicker_a_third_at_most_and_follow(weights, tmp_pa
         found[BLENDED]["to the model's"]["value"] < 0.6 * found[FROZEN]["to the model's"]["value"]
     )
     assert found[FROZEN]["follows"] < 0.05 and found[BLENDED]["follows"] > 0.5
-    assert read_image(tmp_path / "out/flicker.jpg").shape[1] > 700
+    assert read_image(tmp_path / "out/flicker.jpg").shape == (492, 786, 3)
 
 
 def test_follows_is_the_share_of_the_changes():
