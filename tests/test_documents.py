@@ -16,6 +16,7 @@ import typer
 
 from facehal.cli import app
 from facehal.images import write_png
+from facehal.models.recognition import Recogniser
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -44,6 +45,9 @@ def place(tmp_path_factory, astronaut):
     folder = tmp_path_factory.mktemp("reader")
     write_png(folder / "photo.jpg", astronaut)
     write_png(folder / "beach.jpg", astronaut[:100])
+    recogniser = folder / "runs/table2/one_0/model.keras"
+    recogniser.parent.mkdir(parents=True)
+    Recogniser(kind="slim", side=64, width=4, subjects=["one", "another"]).save(recogniser)
     return folder
 
 

@@ -156,8 +156,9 @@ def test_arcface_equals_an_independent_form(record_property) -> None:
         apart = np.abs(found - wanted).max()
         print(f"margin {margin}: {apart:.1e} apart")
         record_property(f"apart_{margin}", apart)
-        # Achieved: 1e-7 and 5e-7.
-        assert apart < 5e-6
+        # Achieved: 2e-7 and 2e-4, at an angle of 0, whose sine float32 does not know.
+        assert apart < (1e-6 if not margin else 5e-4)
+        np.testing.assert_allclose(found[3:], wanted[3:], atol=2e-6)
 
 
 def test_arcface_has_a_gradient_everywhere() -> None:
