@@ -1,6 +1,7 @@
 """Packages of the extras, imported where they are needed."""
 
 import importlib
+import importlib.util
 import os
 from typing import Any
 
@@ -8,9 +9,16 @@ from facehal.errors import FacehalError
 
 BACKEND = "pip install 'facehal[tensorflow]', or 'facehal[jax]' and set KERAS_BACKEND=jax"
 """What brings Keras something to compute with."""
+OR_NONE = "; a shipped model or a .onnx file needs none: pip install 'facehal[onnx]'"
+"""What else there is for who only uses a model."""
 
 # The others stand in `export`, which has ONNX Runtime, too.
 _EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "ray": "ray"}
+
+
+def installed(package: str) -> bool:
+    """Whether a package is here; it is not imported."""
+    return importlib.util.find_spec(package) is not None
 
 
 def require(package: str, purpose: str) -> Any:
@@ -42,4 +50,4 @@ def require_keras() -> Any:
     try:
         return importlib.import_module("keras")
     except ImportError as error:
-        raise FacehalError(f"Keras has no backend here ({error}): {BACKEND}") from error
+        raise FacehalError(f"Keras has no backend here ({error}): {BACKEND}{OR_NONE}") from error

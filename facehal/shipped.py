@@ -17,6 +17,15 @@ def shipped_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(str(folder)).glob("*.keras"))}
 
 
+def exported(model: Path) -> Path | None:
+    """The ONNX file that comes with a shipped model, the same weights; None of any other file.
+
+    A file beside a user's own model is none: it could be that of an earlier training.
+    """
+    path = model.with_suffix(".onnx")
+    return path if model in shipped_models().values() and path.is_file() else None
+
+
 def find_model(model: str | os.PathLike[str]) -> Path:
     """The file of a model.
 

@@ -192,7 +192,7 @@ def test_a_backend_that_cannot_start_is_one_line(backend, tmp_path):
     words = ["train", "cascaded", "--data", tmp_path, "--out", tmp_path / "run", "--config"]
     line = one_line(facehal(*words, ROOT / "experiments/tiny.yaml", **environment))
     assert problem in line and "set KERAS_BACKEND to tensorflow or jax" in line
-    done = facehal("doctor", **environment)
+    done = facehal("doctor", "--backend", **environment)
     assert "marked ✗ above" in one_line(done)
     for text in (f"✗ {problem}", "dlib_landmarks", "shipped models: compact", "vgg_face"):
         assert text in done.stdout

@@ -46,11 +46,14 @@ def options(
         os.environ["FACEHAL_WEIGHTS"] = str(weights_dir)
 
 
-def import_keras() -> None:
+def import_keras(or_else: str = "") -> None:
     """Imports Keras and its backend, keeping back what TensorFlow prints at every start.
 
     Those lines are written below Python, before any log level applies. They are shown where the
     import fails.
+
+    Args:
+        or_else: what else a user may do, behind the message of an import that fails.
 
     Raises:
         FacehalError: Keras or its backend is missing, or Keras knows no such backend.
@@ -70,7 +73,7 @@ def import_keras() -> None:
             raise FacehalError(
                 f"Keras cannot start with {f'backend {name}' if name else 'its default backend'} "
                 f"({first_line(error)}); set KERAS_BACKEND to tensorflow or jax, and install that "
-                f"package where it is missing: {BACKEND}"
+                f"package where it is missing: {BACKEND}{or_else}"
             ) from error
         finally:
             os.dup2(stderr, 2)
@@ -140,7 +143,9 @@ ModelOption = Annotated[
 EngineOption = Annotated[
     str | None,
     typer.Option(
-        "--engine", help="keras or onnxruntime (starts in a second; extra: onnx); default: by file."
+        "--engine",
+        help="keras, or onnxruntime (starts in a second; extra: onnx); default: that one where "
+        "it is installed and the model is exported, as the shipped one is.",
     ),
 ]
 

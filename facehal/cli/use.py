@@ -19,6 +19,7 @@ from facehal.cli.app import (
     import_keras,
     ray_cluster,
 )
+from facehal.optional import OR_NONE
 
 
 @app.command(cls=WithRay)
@@ -62,10 +63,12 @@ def hallucinate(
     from facehal.jobs.hallucinate import hallucinate as run
 
     files = find_photos(photos, out)  # before the model: what is missing is said at once
+    if ray_gpus and engine is None:
+        engine = "keras"  # the one that uses them
     if needs_keras(model, engine) and (ray is None or engine == "onnxruntime"):
         if engine == "onnxruntime":
             print(f"{model}: preparing it for onnxruntime, once", file=sys.stderr)
-        import_keras()
+        import_keras(OR_NONE)
     source = portable(model, engine=engine)
     with ray_cluster(ray, None, ray_gpus) as cluster:
         done = run(
@@ -126,7 +129,7 @@ def video(
             file=sys.stderr,
         )
     if needs_keras(model, engine):
-        import_keras()
+        import_keras(OR_NONE)
     done = run(source, out, model, engine=engine, seed=seed, paste=paste, size=size, blend=blend)
     for remark in done.remarks:
         print(f"{source}: {remark}", file=sys.stderr)
@@ -189,7 +192,7 @@ def demo_web(
     gradio()  # before the model: a missing package is said at once
     models = menu(model, system or (), compared)
     if any(needs_keras(one, engine) for one in models.values()):
-        import_keras()
+        import_keras(OR_NONE)
     serve({name: partial(load, one, engine=engine) for name, one in models.items()}, port)
 
 
@@ -198,9 +201,7 @@ def augment(
     data: Annotated[Path, typer.Argument(help="Prepared faces (what preprocess wrote).")],
     out: Annotated[Path, typer.Argument(help="Folder for the pictures and images.csv.")],
     model: Annotated[str, typer.Option(help="A .keras file or a shipped model.")] = "compact",
-    engine: Annotated[
-        str | None, typer.Option(help="keras, or onnxruntime (faster on a CPU; extra: export).")
-    ] = None,
+    engine: EngineOption = None,
     variants: Annotated[
         int,
         typer.Option(
@@ -224,8 +225,10 @@ def augment(
     """
     from facehal.inference.hallucinator import needs_keras
 
+    if ray_gpus and engine is None:
+        engine = "keras"  # the one that uses them
     if needs_keras(model, engine) and (ray is None or engine == "onnxruntime"):
-        import_keras()
+        import_keras(OR_NONE)
     from facehal.jobs.augment import augment as run
 
     with ray_cluster(ray, workers, ray_gpus) as cluster:

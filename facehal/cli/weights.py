@@ -42,18 +42,18 @@ def weights_import(
 
 
 @app.command()
-def doctor() -> None:
-    """Versions, backend, GPU, dlib and its model files, weights: here or missing."""
+def doctor(
+    backend: Annotated[
+        bool,
+        typer.Option(
+            "--backend", help="Also start Keras's backend and look for a GPU, which takes seconds."
+        ),
+    ] = False,
+) -> None:
+    """Versions, backend, dlib and its model files, weights: here or missing."""
     from facehal.doctor import report
 
-    problem = None
-    try:
-        import_keras()
-    except FacehalError as error:
-        problem = str(error)
-    lines, healthy = report(problem)
+    lines, healthy = report(import_keras if backend else None)
     print("\n".join(lines))
     if not healthy:
-        raise FacehalError(
-            "something that every command needs is missing or cannot be used (marked ✗ above)"
-        )
+        raise FacehalError("something that is needed is missing or cannot be used (marked ✗ above)")

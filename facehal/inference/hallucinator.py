@@ -23,9 +23,9 @@ from facehal.faces.landmarks import LandmarkDetector
 from facehal.faces.mask import hull_mask
 from facehal.faces.paste import paste
 from facehal.images import read_image, to_float, to_uint8
-from facehal.inference.onnx_engine import OnnxEngine, prepared
-from facehal.optional import require, require_keras
-from facehal.shipped import find_model
+from facehal.inference.onnx_engine import OnnxEngine, earlier, prepared
+from facehal.optional import installed, require, require_keras
+from facehal.shipped import exported, find_model
 
 if TYPE_CHECKING:
     from facehal.models import PictureModel
@@ -84,13 +84,16 @@ def load(model: str | os.PathLike[str] = DEFAULT, *, engine: str | None = None) 
     Args:
         model: a shipped model's name, a ``.keras`` file that a run wrote, or a ``.onnx`` file that
             ``facehal export`` wrote.
-        engine: ``keras``, or ``onnxruntime``, which starts in a second and is the faster one on a
-            CPU (extra: ``onnx``); a ``.keras`` file is exported for it once, into the folder of
-            weights (extra: ``export``). Default: the one that the file is for.
+        engine: ``keras``, with any of its backends and on a GPU; or ``onnxruntime`` (extra:
+            ``onnx``), which needs neither, starts in a second and is the faster one on a CPU. A
+            ``.keras`` file of one's own is exported for it once, into the folder of weights (extra:
+            ``export``). Default: ``onnxruntime`` where it is installed and the model's exported
+            file at hand, as a shipped model's is; else ``keras``. Their pictures are the same,
+            variants included, to 1e-5.
 
     Raises:
-        FacehalError: no such model, the file is not one of ours, no such engine, or ONNX Runtime
-            is not installed.
+        FacehalError: no such model, the file is not one of ours, no such engine, or what the engine
+            needs is not installed.
     """
     return _open(portable(model, engine=engine))
 
@@ -147,15 +150,11 @@ def portable(
         FacehalError: as :func:`load`.
     """
     path = find_model(model)
-    exported = path.suffix.lower() == ".onnx"
-    if engine is None:
-        engine = "onnxruntime" if exported else "keras"
-    if engine not in ENGINES:
-        raise FacehalError(f"engine {engine}: there are {' and '.join(ENGINES)}")
-    if engine == "keras" and exported:
-        raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
-    if engine == "onnxruntime" and not exported:
+    engine = chosen_engine(path, engine)
+    if engine == "onnxruntime":
         path = prepare_onnx(path)
+    elif path.suffix.lower() == ".onnx":
+        raise FacehalError(f"{path}: an ONNX file, which engine keras cannot run")
     return Portable(path, engine, threads)
 
 
@@ -177,8 +176,31 @@ _LOADING = threading.Lock()
 _opened = functools.lru_cache(maxsize=1)(_open)
 
 
+def chosen_engine(path: Path, engine: str | None) -> str:
+    """The engine of a model's file: the one that is asked for, else as :func:`load` says.
+
+    Raises:
+        FacehalError: no such engine.
+    """
+    if engine is None:
+        if path.suffix.lower() == ".onnx":
+            return "onnxruntime"
+        quick = installed("onnxruntime") and onnx_at_hand(path) is not None
+        return "onnxruntime" if quick else "keras"
+    if engine not in ENGINES:
+        raise FacehalError(f"engine {engine}: there are {' and '.join(ENGINES)}")
+    return engine
+
+
+def onnx_at_hand(path: Path) -> Path | None:
+    """The ONNX file of a model that need not be made: itself, a shipped one, or an earlier one."""
+    if path.suffix.lower() == ".onnx":
+        return path
+    return exported(path) or earlier(path)
+
+
 def prepare_onnx(path: Path) -> Path:
-    """The ONNX file of a ``.keras`` file, made and checked when it is asked for the first time.
+    """The ONNX file of a model; made and checked where none is at hand.
 
     That takes some ten seconds; afterwards it is read from the folder of weights.
 
@@ -186,23 +208,23 @@ def prepare_onnx(path: Path) -> Path:
         FacehalError: the model cannot be read, a package of the extra is missing, or the cache
             cannot be written.
     """
-    target = prepared(path)
-    if not target.is_file():
-        require("onnx", f"making an engine of {path.name}")
-        require("onnxruntime", "engine onnxruntime")
-        model = load_keras(path)
-        from facehal.inference.export import export
+    found = onnx_at_hand(path)
+    if found is not None:
+        return found
+    require("onnx", f"making an engine of {path.name}")
+    require("onnxruntime", "engine onnxruntime")
+    model = load_keras(path)
+    from facehal.inference.export import export
 
-        export(model, "onnx", target, path.name)
+    target = prepared(path)
+    export(model, "onnx", target, path.name)
     return target
 
 
 def needs_keras(model: str | os.PathLike[str], engine: str | None) -> bool:
-    """Whether :func:`load` will import Keras: always, but for files that are exported already."""
+    """Whether :func:`load` will import Keras: not where an exported file is at hand and runs."""
     path = find_model(model)
-    if engine == "onnxruntime" or path.suffix.lower() == ".onnx":
-        return path.suffix.lower() != ".onnx" and not prepared(path).is_file()
-    return True
+    return chosen_engine(path, engine) == "keras" or onnx_at_hand(path) is None
 
 
 def load_keras(path: Path) -> "PictureModel":

@@ -1,5 +1,6 @@
 """An exported model run by ONNX Runtime: starts in a second, for it needs no Keras."""
 
+import glob
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -106,3 +107,16 @@ def prepared(model: Path) -> Path:
     """
     digest = store.file_sha256(model)[:16]
     return store.folder() / "engines" / f"{model.stem}-{digest}-{GRAPH}.onnx"
+
+
+def earlier(model: Path) -> Path | None:
+    """The engine of a ``.keras`` file that was made before; None where it has still to be made.
+
+    Raises:
+        FacehalError: the file cannot be read.
+    """
+    # The hash of a large file takes seconds; none is needed where nothing was made of its name.
+    if not any((store.folder() / "engines").glob(f"{glob.escape(model.stem)}-*-{GRAPH}.onnx")):
+        return None
+    path = prepared(model)
+    return path if path.is_file() else None

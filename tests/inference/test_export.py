@@ -163,6 +163,25 @@ def test_onnx_file_says_what_it_takes(cascade, tmp_path):
     assert "BatchNormalization" not in kinds
 
 
+def test_weights_that_are_half_precision_take_half_the_room(cascade, tmp_path):
+    """As `facehal.models.saving` may store them; nothing is rounded, so the pictures are the same.
+
+    A weight that float16 does not hold keeps its whole array in float32.
+    """
+    needs("onnx")
+    half = Cascade.from_config({**cascade.get_config(), "normalization": "none", "base": 8})
+    half.set_weights([w.astype(np.float16).astype(np.float32) for w in half.get_weights()])
+    assert export(half, "onnx", tmp_path / "half.onnx") < 1e-5
+    kernel = half.generators[-1].get_layer("down_8").kernel
+    other = keras.ops.convert_to_numpy(kernel).copy()
+    other[0, 0, 0, 0] = 0.1
+    kernel.assign(other)
+    assert export(half, "onnx", tmp_path / "part.onnx") < 1e-5
+    small, large = ((tmp_path / f"{name}.onnx").stat().st_size for name in ("half", "part"))
+    # Two bytes more for each of its numbers, a node to cast it less.
+    assert other.size > 1024 and abs(large - small - 2 * other.size) < 200
+
+
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_engine_deals_faces_out_and_keeps_their_order(cascade, threads, tmp_path):
     needs("onnx")

@@ -18,6 +18,7 @@ from facehal.optional import require
 
 OPSET = 17
 IR_VERSION = 8  # what readers since 2022 understand
+LARGE = 1024  # numbers of an array that is worth a node of its own
 Layer = Any
 
 
@@ -53,9 +54,15 @@ class _Graph:
         self.constants: list[Any] = []
 
     def constant(self, values: np.ndarray) -> str:
+        """An array of the file; in float16 where it is large and float16 holds all its numbers.
+
+        What is computed with is float32 all the same: ONNX Runtime casts once, when it reads the
+        file, and the file is half as large.
+        """
         name = f"constant_{len(self.constants)}"
-        self.constants.append(self.from_array(np.ascontiguousarray(values), name))
-        return name
+        half = _halved(values)
+        self.constants.append(self.from_array(np.ascontiguousarray(half), name))
+        return name if half is values else self.add("Cast", name, to=self.float)
 
     def add(self, kind: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         output = name or f"{kind}_{len(self.nodes)}"
@@ -215,6 +222,15 @@ class _Graph:
         model.ir_version = IR_VERSION
         self.helper.set_model_props(model, metadata)
         return model
+
+
+def _halved(values: np.ndarray) -> np.ndarray:
+    """The same numbers in float16, where they are many and float16 holds every one of them."""
+    if values.dtype != np.float32 or values.size < LARGE:
+        return values
+    with np.errstate(over="ignore"):  # infinite is not equal
+        half = values.astype(np.float16)
+    return half if np.array_equal(half, values) else values
 
 
 def _four_pixels(kernel: np.ndarray) -> np.ndarray:
