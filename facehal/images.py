@@ -1,7 +1,9 @@
 """Reading, writing and laying out picture files. Pictures are (H, W, 3) RGB, uint8 or [0, 1]."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -9,8 +11,12 @@ import numpy as np
 
 from facehal.errors import ImageError
 from facehal.files import write_bytes
+from facehal.quiet import decoding
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PLAIN = frozenset({b"IHDR", b"IDAT", b"IEND"})  # all that a PNG of ours is made of
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -42,9 +48,11 @@ def decode_image(data: bytes) -> np.ndarray:
         raise ImageError("the picture is cut short")
     buffer = np.frombuffer(data, np.uint8)
     try:
-        seen = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-        # Only "unchanged" keeps transparency, and only the other way applies the EXIF rotation.
-        raw = None if _is_opaque(data) else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
+        # Intact, ours leave a decoder nothing to say: many threads may read them at once.
+        with contextlib.nullcontext() if _is_plain(data) else decoding():
+            seen = cv2.imdecode(buffer, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            # Only "unchanged" keeps transparency, and only the other way applies the rotation.
+            raw = None if _is_opaque(data) else cv2.imdecode(buffer, cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise ImageError("the picture cannot be decoded (damaged or too large)") from error
     if seen is None:
@@ -64,16 +72,41 @@ def _is_jpeg(data: bytes) -> bool:
 
 def _is_opaque(data: bytes) -> bool:
     """Whether the header alone says that there is no transparency: spares a second decoding."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == _PNG:
         has_channel = data[25:26] in (b"\4", b"\6")
         return not has_channel and b"tRNS" not in data[: data.find(b"IDAT")]
     return _is_jpeg(data) or data[8:16] == b"WEBPVP8 "
 
 
+def _is_plain(data: bytes) -> bool:
+    """Whether this is a PNG of pixels alone.
+
+    Raises:
+        ImageError: it is a PNG, and its pixels or what describes them have changed on the way.
+    """
+    return data[:8] == _PNG and set(_intact_chunks(data)) <= _PLAIN
+
+
+def _intact_chunks(data: bytes) -> Iterator[bytes]:
+    """A PNG's chunks by their names; ImageError where one that matters is damaged or missing."""
+    position, view = len(_PNG), memoryview(data)
+    kind = b""
+    while kind != b"IEND":
+        length = int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        end = position + 8 + length
+        check = data[end : end + 4]
+        if len(check) < 4:
+            raise ImageError("the picture is cut short")
+        # A capital letter: it cannot be left out.
+        if kind[:1].isupper() and zlib.crc32(view[position + 4 : end]).to_bytes(4, "big") != check:
+            raise ImageError("the picture is damaged")
+        yield kind
+        position = end + 4
+
+
 def _cut_short(data: bytes) -> bool:
-    """Whether a JPEG, PNG or WebP ends too early; decoders fill the rest with grey, silently."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
-        return b"IEND" not in data
+    """Whether a JPEG or WebP ends too early; decoders fill the rest with grey, silently."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return len(data) < 8 + int.from_bytes(data[4:8], "little")
     if not _is_jpeg(data):

@@ -8,8 +8,6 @@ import contextlib
 import importlib
 import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,15 +56,14 @@ def import_keras(or_else: str = "") -> None:
     Raises:
         FacehalError: Keras or its backend is missing, or Keras knows no such backend.
     """
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink:
-        stderr = os.dup(2)
-        os.dup2(sink.fileno(), 2)
+    from facehal.quiet import kept_back
+
+    failed = False
+    with kept_back(lambda written: written if failed else b""):
         try:
             importlib.import_module("keras")
         except BaseException as error:
-            sink.seek(0)
-            os.write(stderr, sink.read())
+            failed = True
             if not isinstance(error, ImportError | ValueError):
                 raise
             name = os.environ.get("KERAS_BACKEND")
@@ -75,9 +72,6 @@ def import_keras(or_else: str = "") -> None:
                 f"({first_line(error)}); set KERAS_BACKEND to tensorflow or jax, and install that "
                 f"package where it is missing: {BACKEND}{or_else}"
             ) from error
-        finally:
-            os.dup2(stderr, 2)
-            os.close(stderr)
 
 
 class WithRay(TyperCommand):
