@@ -301,7 +301,7 @@ class Stepper:
     def read(self, variable: keras.Variable) -> np.ndarray:
         """The present value of one of the variables; waits for the device."""
         if self._state is None:
-            return np.asarray(keras.ops.convert_to_numpy(variable))
+            return np.asarray(variable.numpy())
         index = next(i for i, one in enumerate(self._variables) if one is variable)
         return np.asarray(self._state[index])
 

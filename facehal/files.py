@@ -6,7 +6,7 @@ import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from facehal.errors import DataError, FacehalError
 
@@ -133,6 +133,51 @@ def locked(
         yield
     finally:
         lock.release()
+
+
+def leaves_folder(name: str) -> bool:
+    """Whether a name that a list in a folder gives cannot be that of a file below the folder.
+
+    So are empty and absolute ones, those with a drive, and those that go up by ``..``, between
+    slashes or backslashes. It is the same on every system: lists are passed on with their files.
+    """
+    if name and name[0] not in "/\\" and name[1:2] != ":" and ".." not in name:  # nearly all
+        return "\0" in name
+    path = PureWindowsPath(name)  # to which both are separators
+    return not name or bool(path.anchor) or ".." in path.parts or "\0" in name
+
+
+def first_outside(folder: str | os.PathLike[str], names: Iterable[str]) -> str | None:
+    """The first of the names in a folder's list that leads out of the folder; None: none does.
+
+    Besides :func:`leaves_folder`: those in a folder that is a link to somewhere else. The files
+    themselves are not looked at (:func:`linked_out`): there may be many.
+    """
+    places, known = _places(folder), set[str]()
+    for name in names:
+        if leaves_folder(name):
+            return name
+        parent = os.path.dirname(name)
+        if parent not in known:
+            if not _real(os.path.join(folder, parent)).startswith(places):
+                return name
+            known.add(parent)
+    return None
+
+
+def linked_out(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
+    """Whether a file of a folder is a link to something outside of it."""
+    return os.path.islink(path) and not _real(path).startswith(_places(folder))
+
+
+def _places(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Where a folder's files are: it may be a link, and so may its ``faces``, to a larger disk."""
+    return _real(folder), _real(os.path.join(folder, "faces"))
+
+
+def _real(path: str | os.PathLike[str]) -> str:
+    """Where a path is without links, so that what is below it begins with it."""
+    return os.path.join(os.path.normcase(os.path.realpath(path)), "")
 
 
 def unique_names(wanted: Iterable[str]) -> list[str]:

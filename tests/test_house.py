@@ -12,8 +12,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "facehal"
 # From the ground up; a room imports from its own floor and from those below.
 FLOORS = (
     (
-        *("errors", "files", "images", "videos", "config", "backend", "optional", "processes"),
-        *("hub", "shipped"),
+        *("errors", "files", "quiet", "images", "videos", "config", "backend", "optional"),
+        *("processes", "hub", "shipped"),
     ),
     ("weights",),
     ("faces", "layers"),

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from facehal.data.schema import COLUMNS, FACE_POINTS, TEXT_COLUMNS
 from facehal.errors import DataError, ImageError, first_line
 from facehal.faces.mask import hull_masks
+from facehal.files import first_outside, linked_out
 from facehal.images import read_image
 
 KEPT = ["file", "face", "subject", "source_sha256"]
@@ -209,11 +210,11 @@ class FaceSet:
         return _read(self.paths(rows), self.landmarks[rows], self.side)
 
     def paths(self, rows: Sequence[int] | np.ndarray) -> list[Path]:
-        """The files of the faces of some rows."""
+        """The files of the faces of some rows; DataError where one is a link out of its folder."""
         rows = np.asarray(rows, int)
         names = self.frame["face"].to_numpy(object)[rows]
         places = self.places[rows]
-        return [self.folders[i] / name for i, name in zip(places, names, strict=True)]
+        return [_file(self.folders[i], name) for i, name in zip(places, names, strict=True)]
 
     def load(
         self, side: int | None = None, *, progress: bool = False
@@ -303,7 +304,7 @@ def load_rows(
     """
     names, folder = frame["face"].to_numpy(object), Path(folder)
     side = _side(folder, names[0] if len(names) else "")
-    return _read([folder / name for name in names], _points(frame), side, progress)
+    return _read([_file(folder, name) for name in names], _points(frame), side, progress)
 
 
 def shrunk(faces: np.ndarray, masks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -410,10 +411,18 @@ def _check_faces(path: Path, frame: pd.DataFrame) -> None:
         raise DataError(
             f"{path}: the face of {photo} has no landmarks: preprocess the photos again"
         )
-    for name in frame["face"]:
-        # Manifests are passed on with their pictures: one must not read elsewhere on the disk.
-        if not name or name[0] == "/" or "\0" in name or (".." in name and ".." in name.split("/")):
-            raise DataError(f"{path}: the face {name!r} lies outside of the folder: not read")
+    # Manifests are passed on with their pictures: one must not read elsewhere on the disk.
+    strange = first_outside(path.parent, frame["face"])
+    if strange is not None:
+        raise DataError(f"{path}: the face {strange!r} lies outside of the folder: not read")
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A face's file; DataError where it is a link out of the folder."""
+    path = folder / name
+    if linked_out(folder, path):
+        raise DataError(f"{path}: is a link out of {folder}: not read; copy the picture there")
+    return path
 
 
 def _side(folder: Path, name: str) -> int:
@@ -424,7 +433,7 @@ def _side(folder: Path, name: str) -> int:
             return side
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return int(_face(folder / name).shape[0])
+    return int(_face(_file(folder, name)).shape[0])
 
 
 def _face(path: Path) -> np.ndarray:

@@ -3,11 +3,12 @@
 import os
 import shutil
 import tarfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tqdm.auto import tqdm
 
 from facehal.errors import DataError
+from facehal.files import leaves_folder
 from facehal.weights.store import download, file_sha256
 
 # The funneled set (Huang et al. 2007), as scikit-learn distributes it, with its hash.
@@ -76,14 +77,14 @@ def _unpack(archive: Path, out: Path, progress: bool) -> int:
         tqdm(unit="photo", total=PHOTOS, disable=not progress) as bar,
     ):
         for member in tar:
-            parts = Path(member.name).parts
-            if not member.isfile() or len(parts) < 2 or Path(member.name).suffix != ".jpg":
+            name = PurePosixPath(member.name)
+            if not member.isfile() or len(name.parts) < 2 or name.suffix != ".jpg":
                 continue
+            if leaves_folder(member.name) or "\\" in member.name:
+                raise tarfile.TarError(f"it names {member.name}")
             source = tar.extractfile(member)
             assert source is not None
-            target = unfinished / parts[-2] / parts[-1]
-            if ".." in target.parts:
-                raise tarfile.TarError(f"it names {member.name}")
+            target = unfinished / name.parts[-2] / name.name
             target.parent.mkdir(parents=True, exist_ok=True)
             with target.open("wb") as stream:
                 shutil.copyfileobj(source, stream)

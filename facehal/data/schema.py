@@ -1,7 +1,5 @@
 """What a folder of prepared faces looks like: the manifest's columns, the size of a face."""
 
-from pathlib import Path, PurePosixPath
-
 Row = dict[str, str]
 """A row of the manifest as text: column → value."""
 
@@ -20,12 +18,3 @@ COLUMNS = [
 """The manifest's columns. `file` is relative to the photos' folder, `face` to the output folder
 and empty where the photo failed; `status` is ok or failed, `reason` says why; width and height
 are the photo's, left … bottom the box of the face that was taken."""
-
-
-def leaves_folder(name: str) -> bool:
-    """Whether a manifest's `face` names something outside its folder, as ``../other.png`` does.
-
-    Names are those of this system: on Windows a backslash and a drive count, too.
-    """
-    path = Path(name)
-    return bool(path.anchor or path.drive or PurePosixPath(name).anchor or ".." in path.parts)

@@ -25,10 +25,16 @@ import cv2
 import numpy as np
 
 from facehal.data.prepare import Given, detected, digest, empty_row, failed_row, prepare
-from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE, Row, leaves_folder
+from facehal.data.schema import COLUMNS, FACE_POINTS, PHOTO_POINTS, SIZE, Row
 from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE
-from facehal.files import refuse_urls, remove_unfinished, unique_names, write_bytes
+from facehal.files import (
+    first_outside,
+    refuse_urls,
+    remove_unfinished,
+    unique_names,
+    write_bytes,
+)
 from facehal.images import contact_sheet, list_images, read_image, write_png
 from facehal.jobs.mapping import Engine, each, processes
 from facehal.jobs.on_ray import Ray
@@ -259,13 +265,15 @@ def _earlier_rows(out: Path, settings: bytes) -> dict[str, bytes]:
     note = out / "settings.json"
     rows: dict[str, bytes] = {}
     for name in ("manifest.csv", "manifest.partial.csv"):
-        for row in read_rows(out / name, COLUMNS):
-            if leaves_folder(row["face"]):
-                raise DataError(
-                    f"{out / name}: {row['face']!r} is no face of this folder: delete {name}, or "
-                    "name another folder"
-                )
-            rows[row["file"]] = csv_bytes([row], COLUMNS)
+        found = {row["file"]: csv_bytes([row], COLUMNS) for row in read_rows(out / name, COLUMNS)}
+        # They will be written over and deleted.
+        strange = first_outside(out, _faces(found))
+        if strange is not None:
+            raise DataError(
+                f"{out / name}: {strange!r} is no face of this folder: delete {name}, or name "
+                "another folder"
+            )
+        rows |= found
     if note.is_file() and note.read_bytes() == settings:
         return rows
     for face in _faces(rows):

@@ -97,7 +97,7 @@ def test_missing_column_and_other_files(copy):
     path.write_text("")
     fails(copy, "not a manifest")
     path.write_bytes(bytes(range(256)))
-    fails(copy, "not a manifest|is missing")
+    fails(copy, "the column file is missing")
 
 
 def test_no_usable_face(copy):
@@ -291,7 +291,13 @@ def test_folders_of_two_sizes(prepared, tmp_path):
         FaceSet.open([prepared, tmp_path / "gone"], 2)
 
 
-@pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "faces/../../x.png", "", "a\0b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../x.png", "/etc/x.png", "faces/../../x.png", "", "a\0b", "faces/.."),
+        *(r"..\x.png", r"faces\..\..\x.png", r"\x.png", "C:x.png", r"c:\x.png", r"\\host\x.png"),
+    ],
+)
 def test_faces_outside_of_the_folder_are_refused(copy, name):
     write_png(copy.parent / "x.png", np.zeros((128, 128, 3), np.uint8))
     path = copy / "manifest.csv"
@@ -305,6 +311,33 @@ def test_faces_outside_of_the_folder_are_refused(copy, name):
         with pytest.raises(DataError, match="lies outside of the folder") as caught:
             read(copy)
         assert "\n" not in str(caught.value)
+
+
+def test_links_out_of_the_folder_are_not_followed(copy):
+    """A face that is one, and a person's folder; links inside, and to all faces, are no trap."""
+    other = copy.parent / "other"
+    shutil.copytree(copy / "faces", other)
+    try:
+        (copy.parent / "whole").symlink_to(copy, target_is_directory=True)
+    except OSError:
+        pytest.skip("this system makes no links")
+    (copy / "faces/NA/0.png").unlink()
+    (copy / "faces/NA/0.png").symlink_to(copy / "faces/NA/1.png")
+    assert FaceSet.open(copy.parent / "whole").read([0, 1])[0].shape == (2, 128, 128, 3)
+    (copy / "faces").rename(copy.parent / "large_disk")
+    (copy / "faces").symlink_to(copy.parent / "large_disk", target_is_directory=True)
+    assert FaceSet.open(copy).read([0, 1])[0].shape == (2, 128, 128, 3)
+    (copy / "faces/NA/0.png").unlink()
+    (copy / "faces/NA/0.png").symlink_to(other / "NA/0.png")
+    for read in (lambda: FaceSet.open(copy).read([0]), lambda: load_faces(copy)):
+        with pytest.raises(DataError, match=r"0\.png: is a link out of .*: not read") as caught:
+            read()
+        assert "\n" not in str(caught.value)
+    shutil.rmtree(copy / "faces/NA")
+    (copy / "faces/NA").symlink_to(other / "NA", target_is_directory=True)
+    for read in (FaceSet.open, load_faces, read_manifest):
+        with pytest.raises(DataError, match="lies outside of the folder"):
+            read(copy)
 
 
 def test_a_face_set_says_what_is_wrong_like_load_faces(tmp_path, copy):
@@ -327,8 +360,10 @@ def test_a_face_set_says_what_is_wrong_like_load_faces(tmp_path, copy):
     fails(copy, "column ay3 is missing")
     frame.to_csv(path, index=False)
     text = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*text[:3], "a,b," * 400 + "\n", *text[3:]]))
-    fails(copy, "not a manifest|no landmarks")
+    path.write_text("".join([*text[:3], ",".join("a" * len(frame.columns)) + "\n", *text[3:]]))
+    fails(copy, "no landmarks")
+    path.write_text("".join([*text[:3], '"a quotation that does not end\n', *text[3:]]))
+    fails(copy, "not a manifest")
 
 
 def test_names_that_are_no_utf8(copy):

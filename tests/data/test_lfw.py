@@ -74,14 +74,40 @@ def test_wrong_or_hostile_archives_leave_nothing(archive, tmp_path):
         fetch(out, archive, progress=False)
     with pytest.raises(DataError, match="no such file"):
         fetch(out, tmp_path / "gone.tgz", progress=False)
-    hostile = tmp_path / "hostile.tgz"
-    with tarfile.open(hostile, "w:gz") as tar:
-        info = tarfile.TarInfo("x/../../y.jpg")
-        tar.addfile(info, io.BytesIO(b""))
-    with pytest.raises(DataError, match="it names"):
-        fetch(out, hostile, sha256=digest(hostile), progress=False)
     cut = tmp_path / "cut.tgz"
     cut.write_bytes(archive.read_bytes()[:-40])
     with pytest.raises(DataError, match="not unpacked"):
         fetch(out, cut, sha256=digest(cut), progress=False)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x/../../y.jpg", "/y.jpg", "/x/y.jpg", r"x/..\..\y.jpg", "C:/y.jpg", r"x\y/z.jpg"],
+)
+def test_an_archive_that_leads_out_of_the_folder_is_refused(name, tmp_path):
+    hostile, out = tmp_path / "hostile.tgz", tmp_path / "raw/lfw"
+    with tarfile.open(hostile, "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo(name), io.BytesIO(b""))
+    with pytest.raises(DataError, match="it names") as caught:
+        fetch(out, hostile, sha256=digest(hostile), progress=False)
+    assert "\n" not in str(caught.value)
+    assert not out.exists()
+
+
+def test_links_of_an_archive_are_left_out(tmp_path):
+    """To files elsewhere, through which the next entry would be written, and hard ones."""
+    hostile, out = tmp_path / "hostile.tgz", tmp_path / "raw/lfw"
+    with tarfile.open(hostile, "w:gz") as tar:
+        for kind, name, target in (
+            (tarfile.SYMTYPE, "lfw/Ann", str(tmp_path / "else")),
+            (tarfile.SYMTYPE, "lfw/Bob/Bob_0001.jpg", "/etc/passwd"),
+            (tarfile.LNKTYPE, "lfw/Bob/Bob_0002.jpg", "/etc/passwd"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
+        tar.addfile(tarfile.TarInfo("lfw/Ann/Ann_0001.jpg"), io.BytesIO(b""))
+    assert fetch(out, hostile, sha256=digest(hostile), progress=False) == 1
+    assert [p.name for p in out.rglob("*") if not p.is_dir()] == ["Ann_0001.jpg"]
+    assert not (tmp_path / "else").exists() and not (out / "Ann").is_symlink()

@@ -20,7 +20,14 @@ PER_TAP = (
     (0.018167, 0.152386, 0.076088, 0.069909, 0.089025),
     (0.010489, 0.017649, 0.017247, 0.019479, 0.019017),
 )
-
+# Of the authors' package (lpips 0.1.4 from pip, PyTorch 2.13, float64, torchvision's AlexNet) on
+# three crops of a public-domain portrait: `python -m pytest tests/features/test_lpips.py` with the
+# extra `reference` computes them anew. Their own pictures are not ours to pass on.
+ON_A_PORTRAIT = {"0.0": (0.191159, 0.025846), "0.1": (0.367921, 0.054247)}
+PORTRAIT_PER_TAP = (
+    (0.017210, 0.035966, 0.042524, 0.050788, 0.044671),
+    (0.003901, 0.004950, 0.006006, 0.006118, 0.004871),
+)
 
 # Every test here needs the weights.
 pytestmark = pytest.mark.usefixtures("weights")
@@ -36,6 +43,13 @@ def examples(shared: Path) -> list[np.ndarray]:
     folder = shared / "weights/lpips/reference"
     pictures = [cv2.imread(str(folder / f"ex_{name}.png")) for name in ("ref", "p0", "p1")]
     return [p[None, :, :, ::-1].astype(np.float32) / 255 for p in pictures]
+
+
+@pytest.fixture(scope="module")
+def crops(astronaut: np.ndarray) -> list[np.ndarray]:
+    """A face, its mirror image, and the same four pixels lower, (1, 256, 256, 3) in [0, 1]."""
+    ref, low = astronaut[:256, 96:352], astronaut[4:260, 96:352]
+    return [one[None].astype(np.float32) / 255 for one in (ref, ref[:, ::-1], low)]
 
 
 def _random(n: int = 2, side: int = 48, seed: int = 0) -> np.ndarray:
@@ -61,17 +75,21 @@ def _gradients(function, *arguments: np.ndarray) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("version", ["0.0", "0.1"])
-def test_equal_to_the_authors_numbers(version: str, examples) -> None:
-    ref, p0, p1 = examples
+@pytest.mark.parametrize(("pictures", "known"), [("examples", PUBLISHED), ("crops", ON_A_PORTRAIT)])
+def test_equal_to_the_authors_numbers(version: str, pictures: str, known, request) -> None:
+    ref, p0, p1 = request.getfixturevalue(pictures)
     loss = LPIPS(version)
     distances = np.asarray(loss(np.concatenate([ref, ref]), np.concatenate([p0, p1])))
     # Achieved: 6e-7 on both backends, which is the rounding of the published digits.
-    np.testing.assert_allclose(distances, PUBLISHED[version], atol=2e-6)
+    np.testing.assert_allclose(distances, known[version], atol=2e-6)
 
 
-def test_equal_to_the_authors_numbers_per_tap(lpips: LPIPS, examples) -> None:
-    ref, *others = (lpips.features(p) for p in examples)
-    for other, published in zip(others, PER_TAP, strict=True):
+@pytest.mark.parametrize(
+    ("pictures", "known"), [("examples", PER_TAP), ("crops", PORTRAIT_PER_TAP)]
+)
+def test_equal_to_the_authors_numbers_per_tap(lpips: LPIPS, pictures: str, known, request) -> None:
+    ref, *others = (lpips.features(p) for p in request.getfixturevalue(pictures))
+    for other, published in zip(others, known, strict=True):
         taps = [float(ops.squeeze(tap)) for tap in lpips.per_tap(ref, other)]
         # Achieved: 5e-7.
         np.testing.assert_allclose(taps, published, atol=2e-6)
@@ -90,6 +108,16 @@ def test_equal_to_the_authors_package(version: str, side: int, monkeypatch) -> N
         theirs = reference(*scaled).squeeze().numpy()
     # Achieved: 5e-7.
     np.testing.assert_allclose(np.asarray(LPIPS(version)(a, b)), theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("version", ["0.0", "0.1"])
+def test_the_numbers_on_the_portrait_are_the_authors(version: str, crops, monkeypatch) -> None:
+    torch = pytest.importorskip("torch", reason="needs PyTorch (extra: reference)")
+    reference = _reference_lpips(torch, version, monkeypatch).double()
+    ref, *others = (torch.tensor(x).double().permute(0, 3, 1, 2) * 2 - 1 for x in crops)
+    with torch.no_grad():
+        theirs = [float(reference(ref, other)) for other in others]
+    np.testing.assert_allclose(theirs, ON_A_PORTRAIT[version], atol=1e-6)
 
 
 def _reference_lpips(torch, version: str, monkeypatch):

@@ -173,7 +173,7 @@ def test_weights_that_are_half_precision_take_half_the_room(cascade, tmp_path):
     half.set_weights([w.astype(np.float16).astype(np.float32) for w in half.get_weights()])
     assert export(half, "onnx", tmp_path / "half.onnx") < 1e-5
     kernel = half.generators[-1].get_layer("down_8").kernel
-    other = keras.ops.convert_to_numpy(kernel).copy()
+    other = kernel.numpy().copy()
     other[0, 0, 0, 0] = 0.1
     kernel.assign(other)
     assert export(half, "onnx", tmp_path / "part.onnx") < 1e-5
@@ -214,10 +214,11 @@ def test_a_file_whose_pictures_differ_is_not_left_behind(
 def test_errors_are_one_line(cascade, tmp_path, monkeypatch):
     with pytest.raises(FacehalError, match="format tflite: there are savedmodel, onnx, litert"):
         export(cascade, "tflite", tmp_path / "model.tflite")
-    with pytest.raises(FacehalError, match=r"folder|KERAS_BACKEND"):
-        export(cascade, "litert", tmp_path)
-    with pytest.raises(FacehalError, match=r"exists|KERAS_BACKEND"):
-        export(cascade, "savedmodel", tmp_path)
+    tensorflow = keras.backend.backend() == "tensorflow"
+    for form, reason in (("litert", "is a folder; name a file"), ("savedmodel", "exists; name a")):
+        said = reason if tensorflow else f"format {form} is written by TensorFlow: set KERAS_BACK"
+        with pytest.raises(FacehalError, match=said):
+            export(cascade, form, tmp_path)
     (tmp_path / "file").write_text("")
     needs("onnx")
     with pytest.raises(FacehalError, match="not written"):

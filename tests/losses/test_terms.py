@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from facehal.errors import ConfigError
 from facehal.losses import terms
+from facehal.models import from_dict
 
 pytestmark = pytest.mark.core
 
@@ -27,8 +29,20 @@ def test_l2():
     assert value(terms.l2(TARGET, OUTPUT)) == pytest.approx(((TARGET - OUTPUT) ** 2).mean())
 
 
-def test_pixel_terms_by_name():
-    assert {"l1": terms.l1, "l2": terms.l2} == terms.PIXEL_TERMS
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("l1", np.abs(TARGET - OUTPUT).mean()), ("l2", ((TARGET - OUTPUT) ** 2).mean())],
+)
+def test_pixel_terms_by_name(name, expected):
+    """What an experiment asks for by ``loss.pixel``."""
+    asked = from_dict({"loss": {"pixel": name}}).loss.pixel
+    assert value(terms.PIXEL_TERMS[asked](TARGET, OUTPUT)) == pytest.approx(expected)
+
+
+def test_other_pixel_terms_are_no_terms():
+    with pytest.raises(ConfigError, match="pixel is one of l1, l2, not 'l3'"):
+        from_dict({"loss": {"pixel": "l3"}})
+    assert sorted(terms.PIXEL_TERMS) == ["l1", "l2"]
 
 
 def test_adversarial():

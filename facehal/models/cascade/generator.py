@@ -1,6 +1,5 @@
 """The generator of a GAN block: encoder, decoder, skip connections (section 3.1, figure 3)."""
 
-import math
 from typing import Any
 
 import keras
@@ -57,10 +56,10 @@ class Generator(keras.Model):
         latent: int = 0,
         **options: Any,
     ):
-        levels = math.log2(resolution) - math.log2(SMALLEST)
-        if levels < 1 or levels != int(levels):
+        if resolution <= SMALLEST or resolution & (resolution - 1):
             raise ValueError(f"a generator's resolution is a power of two from 8, not {resolution}")
-        sizes = [resolution >> step for step in range(int(levels) + 1)]  # N … 4
+        levels = (resolution // SMALLEST).bit_length()
+        sizes = [resolution >> step for step in range(levels)]  # N … 4
         widths = {size: channels_at(size, base, cap) for size in sizes}
         bias = normalization == "none"
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from keras import ops
 
-from facehal.backend import resolve_jit
+from facehal import backend
+from facehal.backend import has_accelerator, resolve_jit
 from facehal.data.pipeline import Loaded, Pipeline
 from facehal.layers.pyramid import pyramid
 from facehal.losses import terms
@@ -308,10 +309,24 @@ def test_bfloat16_and_moving_average(eight):
     assert output["8"].dtype == np.float32
 
 
-def test_jit():
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_jit(accelerator, monkeypatch):
+    """What is asked for; auto is always XLA on JAX, on TensorFlow only with an accelerator."""
+    monkeypatch.setattr(backend, "has_accelerator", lambda: accelerator)
     assert resolve_jit(True) is True and resolve_jit(False) is False
-    if BACKEND == "jax":
-        assert resolve_jit("auto") is True
+    assert resolve_jit("auto") is (True if BACKEND == "jax" else accelerator)
+
+
+def test_accelerators_are_what_the_backend_computes_on():
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        kinds = {device.device_type for device in tf.config.list_logical_devices()}
+    else:
+        import jax
+
+        kinds = {device.platform.upper() for device in jax.devices()}
+    assert has_accelerator() is (kinds != {"CPU"})
 
 
 OTHER = """
