@@ -270,7 +270,7 @@ class Stepper:
     def running(self) -> Iterator[None]:
         """Steps are taken inside it; the variables hold their outcome after it."""
         if name() == "tensorflow":
-            with _plain_graphs(not self._jit), _quiet_tracing():
+            with _plain_graphs(not self._jit), quiet_tracing():
                 yield
             return
         self._state = [v.value for v in self._variables]
@@ -349,7 +349,7 @@ def _plain_graphs(on: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet_tracing() -> Iterator[None]:
+def quiet_tracing() -> Iterator[None]:
     """Keeps one warning of TensorFlow out of the log meanwhile.
 
     It tells functions apart by their place in the source, so that the fifth stage looks to it like

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from facehal.backend import quiet_tracing
 from facehal.data.faceset import FaceSet, Folders
 from facehal.data.pairs import FEWEST, Pairs, drawn_pairs, read_pairs
 from facehal.data.people import with_photos
@@ -161,11 +162,10 @@ def table2(
     }
     wanted = [ARMS[one.arm] for one in todo.values()]
     if any(arm.hallucinated for arm in wanted):
-        several = any(arm.several for arm in wanted)
-        options: dict[str, Any] = {"variants": variants} if several else {}
+        most = variants if any(arm.several for arm in wanted) else 0
         for number, (folder, pictures) in enumerate(zip(folders, made, strict=True), 1):
             print(f"hallucinating {folder} ({number} of {len(folders)})", flush=True)
-            augment(folder, pictures, model, engine=engine, limit=limit, **options)
+            augment(folder, pictures, model, variants=most, engine=engine, limit=limit)
     for number, (name, one) in enumerate(todo.items(), 1):
         if minutes is not None and read_status(out, name).get("minutes", 0.0) >= minutes:
             continue
@@ -209,7 +209,8 @@ def _measured(
         if "steps" not in status:
             continue
         print(f"{name}:", flush=True)
-        found = descriptors(read_recogniser(out / name / "model.keras"), tested)
+        with quiet_tracing():  # every network is another
+            found = descriptors(read_recogniser(out / name / "model.keras"), tested)
         row = rows[one.arm]
         subjects = tested.frame["subject"].tolist()
         row.trainings[one.seed] = measure(found, subjects, pairs, RESAMPLES)

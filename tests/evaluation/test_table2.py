@@ -34,12 +34,12 @@ def experiment(tmp_path):
 
 @pytest.fixture
 def hallucinator(tmp_path):
-    """An untrained one."""
+    """An untrained one, which knows variants."""
     from facehal.models.cascade.cascade import Cascade
     from facehal.models.saving import save_model
 
     blocks = (8, 16, 32, 64, 128)
-    return save_model(Cascade(1, 2, resolutions=blocks), tmp_path / "model.keras")
+    return save_model(Cascade(1, 2, resolutions=blocks, latent=2), tmp_path / "model.keras")
 
 
 def here(out, name, source, *, max_work):
@@ -53,28 +53,28 @@ def test_makes_trains_and_measures_what_is_missing(
     monkeypatch.setattr(module, "train_apart", here)
     out = tmp_path / "out"
     words = ["table2", "--data", sample_data, "--test", sample_data, "--out", out]
-    words += ["--config", experiment, "--model", hallucinator, "--seeds", 1]
-    said = call(*words, "real", "one")
+    words += ["--config", experiment, "--model", hallucinator, "--seeds", 1, "--variants", 2]
+    said = call(*words)
     assert "| real photos | 22 | 0 | 2 | 1 | 2 |" in said
     assert "| real, and one hallucinated version of each | 22 | 22 | 2 | 1 | 2 |" in said
+    assert "| real, and several variants of each | 22 | 66 | 2 | 1 | 2 |" in said
     assert "Difference to real photos" in said and "| 0.971 |" in said
     results = json.loads((out / "table2.json").read_text())
     assert results["test_photos_in_training"] == 24 and results["pairs"] is None
-    assert (
-        list(results["differences"]) == ["one"] and "accuracy" not in results["differences"]["one"]
-    )
+    assert list(results["differences"]) == ["one", "variants"]
+    assert "accuracy" not in results["differences"]["one"]
     assert read_image(out / "roc.png").shape[2] == 3
-    assert len(list((out / "hallucinated/1/pictures").glob("*/*.png"))) == 24
+    assert len(list((out / "hallucinated/1/pictures").glob("*/*.png"))) == 72
 
     def refuse(*args, **words):
         raise AssertionError("it was trained again")
 
     monkeypatch.setattr(module, "train_apart", refuse)
     monkeypatch.setattr(module, "augment", refuse)
-    assert call(*words, "real", "one").splitlines()[-3:] == said.splitlines()[-3:]
+    assert call(*words).splitlines()[-3:] == said.splitlines()[-3:]
     with pytest.raises(TrainingError, match="was trained with another configuration"):
         experiment.write_text(experiment.read_text().replace("0.01", "0.02"))
-        call(*words, "real", "one")
+        call(*words)
     with pytest.raises(FacehalError, match="no arm is called 'two'; there are real, one, variants"):
         call(*words, "two")
     with pytest.raises(FacehalError, match="of cascaded, not of recognition"):
