@@ -30,6 +30,9 @@ from facehal.images import EXTENSIONS
 
 H264, MPEG4 = "H.264", "MPEG-4 Part 2"
 
+TRUE_COLOURS = tuple(map(int, cv2.__version__.split(".")[:2])) >= (4, 13)
+"""Whether this OpenCV heeds what a video says of its colours; earlier ones take all for BT.601."""
+
 _QUALITY = 18
 """x264's constant rate factor: visually without loss, by its makers' guide."""
 _SOUNDS = ("aac", "mp3")  # stay as they are: every player takes them in an .mp4

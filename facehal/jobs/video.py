@@ -27,7 +27,7 @@ from facehal.files import locked, replacing, write_bytes, write_text
 from facehal.inference.hallucinator import Hallucinator, load
 from facehal.inference.video import BATCH, Painted, Painter, Shot, square
 from facehal.shipped import find_model
-from facehal.videos import Tools, VideoReader, join, piece_writer, tools
+from facehal.videos import TRUE_COLOURS, Tools, VideoReader, join, piece_writer, tools
 from facehal.weights.store import file_sha256
 
 PIECE = 120  # frames; whole batches, so that a frame meets the same ones whenever it is made
@@ -348,6 +348,11 @@ class _Shown:
             even = start + (number * PIECE + np.arange(len(seconds))) / self.rate
             uneven = max(uneven, float(np.abs(seconds - even).max()))
         remarks = []
+        if not TRUE_COLOURS:
+            remarks.append(
+                "this OpenCV reads the colours of most videos a little wrong; version 4.13 does not "
+                "(pip install 'facehal[video]')"
+            )
         if frames < _WHOLE * expected:
             remarks.append(
                 f"{expected - frames} of {expected} frames could not be read: cut short?"

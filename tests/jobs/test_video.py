@@ -1,6 +1,7 @@
 """The video job: what it writes, what it says, and that it goes on where it was stopped."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -179,6 +180,24 @@ def test_what_cannot_be_done_is_one_line_and_leaves_nothing(engine, source, tmp_
     finally:
         Bright.latent = latent
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clips", "seed.mp4.part"]
+
+
+def test_an_uneven_or_short_video_is_said(engine, source, tmp_path):
+    found = pytest.importorskip("imageio_ffmpeg", reason="needs imageio-ffmpeg (extra: video)")
+    late = "setpts='PTS+if(gt(N,3),0.4/TB,0)'"  # the camera paused after the fourth frame
+    words = ["-v", "error", "-i", source, "-vf", late, "-fps_mode", "vfr", tmp_path / "late.mp4"]
+    subprocess.run([found.get_ffmpeg_exe(), *words], check=True)
+    done = video(tmp_path / "late.mp4", tmp_path / "out.mp4", progress=False)
+    assert done.frames == 24
+    assert len(done.remarks) == 1 and "the frame rate varies" in done.remarks[0]
+    # With the index in front, the second half of the file may be missing.
+    words = ["-v", "error", "-i", source, "-c", "copy", "-movflags", "+faststart"]
+    subprocess.run([found.get_ffmpeg_exe(), *words, tmp_path / "whole.mp4"], check=True)
+    data = (tmp_path / "whole.mp4").read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(data[: len(data) // 2])
+    done = video(tmp_path / "cut.mp4", tmp_path / "short.mp4", progress=False)
+    assert 0 < done.frames < 24
+    assert f"{24 - done.frames} of 24 frames could not be read" in done.remarks[0]
 
 
 def test_the_command_with_the_shipped_model(source, tmp_path, monkeypatch):
