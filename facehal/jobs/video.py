@@ -350,7 +350,7 @@ class _Shown:
         remarks = []
         if not TRUE_COLOURS:
             remarks.append(
-                "this OpenCV reads the colours of most videos a little wrong; version 4.13 does not "
+                "this OpenCV reads most videos with slightly wrong colours; version 4.13 does not "
                 "(pip install 'facehal[video]')"
             )
         if frames < _WHOLE * expected:
