@@ -112,6 +112,52 @@ def check(page: str, words: list[str]) -> None:
             assert word.partition("=")[0] in options | {"--help"}, (page, command.name, word)
 
 
+FIGURE = re.compile(r"^\**(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?\**$")
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """The cells of every table, row by row, without head and rule."""
+    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
+    split = [[row.strip("| \n").split("|") for row in table.splitlines()] for table in found]
+    return [[[cell.strip() for cell in row] for row in table[2:]] for table in split]
+
+
+def bold_figures() -> list[tuple[str, str, list[str]]]:
+    """Page, figure in bold, and the other figures of its column."""
+    cards = (ROOT / "facehal/pretrained/MODEL_CARD.md", *(ROOT / "experiments").rglob("*.md"))
+    found = []
+    for page in (*PAGES, ROOT / "benchmarks/README.md", *cards):
+        for table in tables(page.read_text(encoding="utf-8")):
+            for column in zip(*(row for row in table if len(row) == len(table[0])), strict=True):
+                for place, cell in enumerate(column):
+                    if cell.startswith("**") and FIGURE.match(cell):
+                        found.append((page.name, cell, [*column[:place], *column[place + 1 :]]))
+    return found
+
+
+def test_a_figure_is_bold_only_where_its_interval_lies_apart_from_all_others():
+    bold = bold_figures()
+    assert bold
+    for page, cell, others in bold:
+        _, low, high = FIGURE.match(cell).groups()
+        assert low and high, f"{page}: {cell} is bold without an interval"
+        for other in others:
+            if (found := FIGURE.match(other)) and found[2]:
+                apart = float(found[3]) < float(low) or float(high) < float(found[2])
+                assert apart, f"{page}: {cell} is bold beside {other}"
+    with_interval = [other for _, _, others in bold for other in others if "[" in other]
+    assert len(with_interval) >= len(bold)
+
+
+def test_the_readme_prints_the_figures_that_were_measured():
+    """Every figure with an interval stands in a file of the results."""
+    measured = "".join(p.read_text("utf-8") for p in (ROOT / "experiments/results").glob("*.md"))
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    printed = re.findall(r"[\d.]+ \[[\d.]+, [\d.]+\]", readme)
+    assert len(printed) >= 16
+    assert [figure for figure in printed if figure not in measured] == []
+
+
 RUN = ("facehal hallucinate photo.jpg", "facehal doctor", "facehal weights list")
 
 

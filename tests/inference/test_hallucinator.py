@@ -101,7 +101,7 @@ def test_pastes_into_the_photo_and_changes_the_background(model, astronaut, alig
 def test_people_it_never_saw_get_a_plausible_context(model, shared):
     """The shipped weights are trained ones: better than a black and than a grey surrounding.
 
-    Measured on these 24 faces: L1 outside the mask MEASURED, black 0.45, the best grey 0.26.
+    Measured on these 24 faces: L1 outside the mask 0.179, black 0.407, the best grey 0.231.
     """
     found = []
     with zipfile.ZipFile(shared / "faces/lfw_dev.zip") as photos:
@@ -114,7 +114,6 @@ def test_people_it_never_saw_get_a_plausible_context(model, shared):
     pictures = model.from_masks(np.stack([face.masked for face in found]), masks)[outside]
     ours = np.abs(pictures - originals).mean()
     grey = np.abs(np.median(originals) - originals).mean()
-    print(ours, grey, originals.mean())
     assert ours < 0.9 * grey
 
 
