@@ -1,9 +1,9 @@
 """One face through the frames of a video, by dlib's detector and landmarks.
 
 Every frame is searched where the face was last, which is little work however large the frame is,
-and tells in every frame whether there still is a face. The landmarks do not depend on the detector's
-boxes, which jump: the predictor reads them twice, the second time from the box that belongs to the
-first answer.
+and tells in every frame whether there still is a face. The landmarks do not depend on the
+detector's boxes, which jump: the predictor reads them twice, the second time from the box that
+belongs to the first answer.
 """
 
 import numpy as np
