@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and folders that one process writes to at a time."""
 
 import contextlib
+import hashlib
 import os
 import re
 import tempfile
@@ -178,6 +179,15 @@ def _places(folder: str | os.PathLike[str]) -> tuple[str, ...]:
 def _real(path: str | os.PathLike[str]) -> str:
     """Where a path is without links, so that what is below it begins with it."""
     return os.path.join(os.path.normcase(os.path.realpath(path)), "")
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file in hexadecimal; OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def unique_names(wanted: Iterable[str]) -> list[str]:

@@ -5,7 +5,6 @@ A published folder holds ``model.keras``, ``facehal.json`` (what the file is, it
 and what was fetched is read as arrays and as classes of this package alone: no code comes with it.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from facehal.errors import FacehalError
-from facehal.files import replacing, write_text
+from facehal.files import replacing, sha256, write_text
 
 SCHEME = "hf://"
 MODEL, ABOUT, CARD = "model.keras", "facehal.json", "README.md"
@@ -61,7 +60,7 @@ def published_model(folder: str | os.PathLike[str]) -> Path:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         expected = about["sha256"][MODEL]
-        found = _sha256(path)
+        found = sha256(path)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise FacehalError(
             f"{folder}: not a published model ({error}); `facehal publish` writes one"
@@ -144,7 +143,7 @@ def _write(
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / MODEL) as part:
             shutil.copyfile(model, part)
-        digest = _sha256(folder / MODEL)
+        digest = sha256(folder / MODEL)
     except OSError as error:
         raise FacehalError(f"{folder}: cannot be written ({error.strerror or error})") from error
     content = {"sha256": {MODEL: digest}, **about}
@@ -201,11 +200,3 @@ def _hub() -> Any:
             "models on a hub need the package huggingface_hub: pip install 'facehal[hub]'"
         ) from error
     return huggingface_hub
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        digest = hashlib.sha256()
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

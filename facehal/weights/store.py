@@ -9,7 +9,6 @@ shape and value is written down in `recorded.json` beside the weights, and later
 same numbers.
 """
 
-import hashlib
 import http.client
 import importlib.util
 import json
@@ -29,7 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from facehal.errors import WeightsError
-from facehal.files import replacing, write_text
+from facehal.files import replacing, sha256, write_text
 from facehal.weights.arrays import Arrays, Shapes, fingerprint
 from facehal.weights.formats.npz import read_npz
 from facehal.weights.table import ENTRIES, LPIPS_PACKAGE, Entry
@@ -301,10 +300,6 @@ def _installing(stored: str) -> Iterator[Path]:
 def file_sha256(file: Path) -> str:
     """SHA-256 of a file in hexadecimal; WeightsError where it cannot be read."""
     try:
-        with file.open("rb") as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-            return digest.hexdigest()
+        return sha256(file)
     except OSError as error:
         raise WeightsError(f"{file}: cannot be read ({error.strerror})") from error
