@@ -169,6 +169,8 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
         "other people (bootstrap; of the accuracy, other folds) together.",
         "",
     ]
+    if seen := about.get("test_photos_in_training"):
+        lines += [f"**{seen} of the test photos are trained on: the table says nothing.**", ""]
     steps = {status["steps"] for row in rows.values() for status in row.statuses.values()}
     if len(steps) > 1:
         lines += ["**The trainings did not take equally many steps: compare with care.**", ""]
@@ -186,7 +188,10 @@ def write_table2(out: Path, rows: Mapping[str, Row], reference: str, about: dict
             for name, means in apart.items()
         ]
         lines += [f"## Difference to {rows[reference].title}", "", *_markdown(head, table), ""]
-        lines += ["Seed by seed and on the same people; in bold where 0 is outside.", ""]
+        lines += [
+            "Seed by seed and on the same people; in bold where, with several seeds, 0 is outside.",
+            "",
+        ]
     lines += [f"- {name}: {value}" for name, value in about.items()]
     write_text(out / "table2.md", "\n".join(lines) + "\n")
 
@@ -239,9 +244,10 @@ def _mean(mean: Mean) -> str:
 
 
 def _signed(mean: Mean) -> str:
-    """A difference, bold where its interval does not hold 0."""
+    """A difference, bold where its interval does not hold 0; one training alone tells nothing of
+    the next."""
     text = f"{mean.value:+.3f} [{mean.low:+.3f}, {mean.high:+.3f}]"
-    return f"**{text}**" if mean.low > 0 or mean.high < 0 else text
+    return f"**{text}**" if mean.n > 1 and (mean.low > 0 or mean.high < 0) else text
 
 
 def _ends(mean: Mean) -> list[float]:

@@ -31,8 +31,8 @@ def write_roc(path: Path, curves: Mapping[str, tuple[np.ndarray, Sequence[np.nda
             _line(picture, fprs, tprs, colour, 1)
         _line(picture, fprs, np.mean(trainings, axis=0), colour, 3)
         top = HEIGHT - BOTTOM - 20 - 24 * (len(curves) - 1 - number)
-        cv2.line(picture, (WIDTH - 330, top), (WIDTH - 300, top), colour, 3, cv2.LINE_AA)
-        _text(picture, name, (WIDTH - 290, top + 5))
+        cv2.line(picture, (WIDTH - 380, top), (WIDTH - 350, top), colour, 3, cv2.LINE_AA)
+        _text(picture, name, (WIDTH - 340, top + 5))
     write_png(path, picture)
 
 

@@ -183,7 +183,7 @@ def table2(
         "test_people": len(tested.subjects),
         **seen,
         "pairs": None if listed is None else len(listed),
-        "pairs_of": "drawn with seed 0" if pairs is None else str(pairs),
+        "pairs_of": "drawn from the test set with seed 0" if pairs is None else str(pairs),
         "pairs_without_picture": None if listed is None else listed.missing,
         "hallucinated_by": _hallucinator(made),
         "variants": variants,

@@ -59,6 +59,8 @@ def test_makes_trains_and_measures_what_is_missing(
     assert "| real, and one hallucinated version of each | 22 | 22 | 2 | 1 | 2 |" in said
     assert "| real, and several variants of each | 22 | 66 | 2 | 1 | 2 |" in said
     assert "Difference to real photos" in said and "| 0.971 |" in said
+    assert "**24 of the test photos are trained on" in said  # and no other bold: it is one seed
+    assert said.count("**") == 2
     results = json.loads((out / "table2.json").read_text())
     assert results["test_photos_in_training"] == 24 and results["pairs"] is None
     assert list(results["differences"]) == ["one", "variants"]
