@@ -50,9 +50,9 @@ demo-web: install ## a local page to drop photos on, at 127.0.0.1:7860 or PORT; 
 	  { echo "installing Gradio for the page, once"; $(BIN)/python -m pip install --quiet --editable '.[web]'; }
 	$(BIN)/facehal demo-web --model $(MODEL) $(if $(PORT),--port $(PORT))
 
-# Two processes, for most of a test is one thread's work; a file's tests stay together, with what they share.
+# Two processes, for most of a test is one thread's work; each begins with half of the files, and who is done takes over.
 JOBS ?= 2
-SHARED_OUT := -n $(JOBS) --dist loadfile
+SHARED_OUT := -n $(JOBS) --dist worksteal
 test: install lint ## everything: lint, the tests, the core again on JAX where it is installed; LOWEST=1, CI: test-lowest, too
 	$(BIN)/python -m pytest $(SHARED_OUT)
 	$(MAKE) test-core

@@ -20,8 +20,16 @@ SCRIPT = """
 import sys
 from facehal.models import load_config
 from facehal.training.run import Run
-config, data, folder, *resume = sys.argv[1:]
-Run(load_config(config), data, folder, limit=18, progress=False, resume=bool(resume)).fit()
+config, data, *words = sys.argv[1:]
+runs = []
+for word in words:
+    if word in ("stop", "resume"):
+        runs[-1][word] = True
+    else:
+        runs.append({"folder": word})
+for run in runs:
+    minutes = 0 if run.pop("stop", False) else None
+    Run(load_config(config), data, limit=18, progress=False, max_minutes=minutes, **run).fit()
 """
 
 
@@ -29,7 +37,8 @@ class RunProcess:
     """A run over 18 faces with one thread: with several, TensorFlow adds up in another order from
     run to run, and Adam's first steps, which look at signs only, make much of the last bit.
 
-    ``RunProcess(config, data, folder)``, with a fourth argument to resume.
+    ``RunProcess(config, data, folder)``; "resume" behind a folder resumes, "stop" stops the run
+    after its first steps. More folders have their turns in the same process.
     """
 
     def __init__(self, *arguments: object):

@@ -48,6 +48,14 @@ def configuration(resolutions: list[int], widths: list[list[int]], start: str = 
     )
 
 
+def stopped_and_resumed(config, data: Path, folder: Path, run_process) -> tuple[Path, Path]:
+    """Folders of a run that the clock stopped and that went on, and of one in one piece."""
+    stopped, whole, file = folder / "stopped", folder / "whole", folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config.to_dict()))
+    run_process(file, data, whole, stopped, "stop", stopped, "resume").finish()
+    return stopped, whole
+
+
 def killed_and_resumed(config, data: Path, folder: Path, run_process) -> tuple[Path, Path]:
     """Folders of a run that was killed and resumed, and of one that nobody killed."""
     killed, whole, file = folder / "killed", folder / "whole", folder / "config.yaml"
@@ -61,14 +69,14 @@ def killed_and_resumed(config, data: Path, folder: Path, run_process) -> tuple[P
     return killed, whole
 
 
-def test_kill_and_resume(sample_data, tmp_path, run_process, assert_equal_runs, rows_of):
-    """First a cascade with a latent vector, then a block that is added to it."""
+def test_stop_kill_and_resume(sample_data, tmp_path, run_process, assert_equal_runs, rows_of):
+    """First a cascade with a latent vector, stopped; then a block that is added to it, killed."""
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
     second.mkdir()
     config = configuration([8], [[1, 8]])
-    killed, whole = killed_and_resumed(config, sample_data, first, run_process)
-    assert_equal_runs(killed, whole, 8, "model.keras")
+    stopped, whole = stopped_and_resumed(config, sample_data, first, run_process)
+    assert_equal_runs(stopped, whole, 8, "model.keras")
     row = rows_of(whole)[-1]
     assert list(row)[-2:] == ["8/gradient_penalty", "encoder/divergence"]
     assert all(np.isfinite(float(value)) for value in row.values())
