@@ -5,6 +5,7 @@ are equal to those of an uninterrupted run to the last bit (tolerance of the tes
 the history, 1e-4 in the weights).
 """
 
+import json
 from pathlib import Path
 
 import keras
@@ -53,6 +54,7 @@ def stopped_and_resumed(config, data: Path, folder: Path, run_process) -> tuple[
     stopped, whole, file = folder / "stopped", folder / "whole", folder / "config.yaml"
     file.write_text(yaml.safe_dump(config.to_dict()))
     run_process(file, data, whole, stopped, "stop", stopped, "resume").finish()
+    assert 0 < json.loads((stopped / "environment.json").read_text())["step"] < 24
     return stopped, whole
 
 
