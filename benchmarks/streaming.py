@@ -46,13 +46,14 @@ def write_set(folder: Path, rows: int, files: int) -> None:
     known = [line.split(",", sha256 + 1) for line in lines if ",ok," in line]
     set_folder = folder / "set"
     (set_folder / "faces").mkdir(parents=True)
+    (folder / "prepared/faces").rename(set_folder / "faces/real")
     (set_folder / "settings.json").write_bytes((folder / "prepared/settings.json").read_bytes())
     with open(set_folder / "manifest.csv", "w") as manifest:
         manifest.write(f"{head}\n")
         for index in range(rows):
             turn, place = divmod(index, len(known))
             if not place:
-                (set_folder / f"faces/{turn:05d}").symlink_to(folder / "prepared/faces")
+                (set_folder / f"faces/{turn:05d}").symlink_to("real")
             row = list(known[place])
             row[file] = f"{turn:05d}/{row[file]}"
             row[face] = row[face].replace("faces/", f"faces/{turn:05d}/")
