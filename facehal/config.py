@@ -56,6 +56,7 @@ class TrainingConfig:
     batch_size: int = setting(10, positive=True)
     mirror: bool = setting(True)
     seed: int = setting(0)
+    pretrained: str = setting("")  # a trained model (name or file) whose weights it begins with
     precision: str = setting("float32", choices=("float32", "bfloat16"))  # of trained networks
     moving_average: float = setting(0.0, high=0.9999999)  # momentum of the published model's; 0 off
     checkpoint_steps: int = setting(500, positive=True)  # at least this often, and every epoch

@@ -164,6 +164,13 @@ def train(
     epochs_per_stage: Annotated[
         int | None, typer.Option(min=1, help="Of ProGAN, instead of the file's (the paper's: 50).")
     ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            help="Begin with the weights of a trained model of the same networks: a shipped one's "
+            "name, a .keras file, hf://USER/NAME. Instead of the file's training.pretrained."
+        ),
+    ] = None,
     hallucinated: HallucinatedOption = None,
     variants: VariantsOption = None,
     resume: ResumeOption = False,
@@ -191,7 +198,11 @@ def train(
             f"{config}: its model is {experiment.model}; train it with "
             f"`facehal train {experiment.model}`, or name a file for {family}"
         )
-    changes = {"epochs": epochs, "epochs_per_stage": epochs_per_stage}
+    changes: dict[str, int | str | None] = {
+        "epochs": epochs,
+        "epochs_per_stage": epochs_per_stage,
+        "pretrained": pretrained,
+    }
     if given := {name: value for name, value in changes.items() if value is not None}:
         experiment = experiment.replace_training(**given)
     people = {"source": (source, source_subject), "target": (target, target_subject)}

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,6 +187,31 @@ def read_model(name: str | Path) -> PictureModel:
     if not isinstance(model, PictureModel):
         raise FacehalError(f"{path}: holds a {type(model).__name__}, not a facehal model")
     return model
+
+
+def take_weights(model: keras.Model, name: str | Path) -> None:
+    """Gives a model the weights of a trained one of the same networks.
+
+    Args:
+        model: of any family.
+        name: a shipped model's name, a ``.keras`` file, ``hf://user/name``.
+
+    Raises:
+        FacehalError: there is no such model, or its networks are others.
+    """
+    theirs = read_saved(find_model(name))
+    if type(theirs) is not type(model):
+        raise FacehalError(
+            f"{name}: holds a {type(theirs).__name__}, and a {type(model).__name__} is trained"
+        )
+    shapes = [[tuple(v.shape) for v in one.weights] for one in (model, theirs)]
+    if shapes[0] != shapes[1]:
+        counts = [sum(map(math.prod, one)) for one in shapes]
+        raise FacehalError(
+            f"{name}: other networks than the experiment's ({counts[1]:,} weights against "
+            f"{counts[0]:,}); take the experiment that it was trained with"
+        )
+    model.set_weights(theirs.get_weights())
 
 
 def from_published(

@@ -21,7 +21,7 @@ from facehal.data.people import split, with_photos
 from facehal.data.pipeline import MEMORY, Abreast, Pipeline, open_pipeline, prefetched
 from facehal.errors import DataError, FacehalError, TrainingError, first_line
 from facehal.files import locked
-from facehal.models.base import task_of
+from facehal.models.base import take_weights, task_of
 from facehal.models.saving import save_model
 from facehal.models.task import PictureMeasures, Task
 from facehal.training import checkpoints
@@ -185,7 +185,7 @@ class Run:
         if found is not None and resume:
             self._restore(found)
         else:
-            self._build()
+            self._build(pretrained=config.training.pretrained)
         self.preview: Preview | None = None
         self.board: Board | None = None
         if self.chief:
@@ -278,12 +278,15 @@ class Run:
             raise TrainingError(f"{folder}: {self.config.model} makes no pictures to validate")
         return Validation(folder, self.task.measures, faces.frame["source_sha256"])
 
-    def _build(self, previous: keras.Model | None = None) -> None:
-        """The trainer of the present stage, with the same random weights whenever it is built."""
+    def _build(self, previous: keras.Model | None = None, pretrained: str = "") -> None:
+        """The trainer of the present stage, with the same random weights whenever it is built, or
+        those of a trained model."""
         keras.utils.set_random_seed(self.config.training.seed + self.stage)
         with self.devices.scope():
             system = self.task.build(self.stage, previous, self.stage_steps)
             self.task.begin(system.model, self._examples)
+            if pretrained:
+                take_weights(system.model, pretrained)
             self.trainer = Trainer(system, parallel=self.devices.parallel)
         model = system.model
         self.averaged = type(model).from_config(model.get_config())

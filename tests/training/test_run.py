@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from facehal.errors import ConfigError, DataError, TrainingError
+from facehal.errors import ConfigError, DataError, FacehalError, TrainingError
 from facehal.images import read_image
 from facehal.models import from_dict, load_config
 from facehal.training import checkpoints
@@ -241,6 +241,48 @@ def test_a_model_that_was_lost_comes_again(copy, config, sample_data):
     Run(config, sample_data, copy, limit=LIMIT, resume=True, progress=False).fit()
     after = [v.numpy() for v in keras.models.load_model(copy / "model.keras").variables]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_begins_with_the_weights_of_a_trained_model(config, finished, sample_data, tmp_path):
+    """Its published weights; the average begins with them, and a resume needs the file no more."""
+    model = shutil.copy(finished / "model.keras", tmp_path / "trained.keras")
+    longer = config.replace_training(pretrained=str(model), moving_average=0.999)
+    common = {"limit": LIMIT, "progress": False}
+    run = Run(longer, sample_data, tmp_path / "run", max_minutes=0, **common)
+    ours, theirs = run.trainer.system.model, keras.models.load_model(model)
+    assert all(
+        np.array_equal(a, b) for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True)
+    )
+    run.fit()
+    assert run.step == 2
+    after = keras.models.load_model(tmp_path / "run/model.keras")
+    pairs = zip(after.trainable_variables, theirs.trainable_variables, strict=True)
+    moved = [float(np.abs(a.numpy() - b.numpy()).max()) for a, b in pairs]
+    assert 0 < max(moved) < 5e-3  # two steps at 1e-3
+    Path(model).unlink()
+    again = Run(longer, sample_data, tmp_path / "run", resume=True, **common)
+    assert again.step == 2
+
+
+def test_weights_of_other_networks_are_refused(config, finished, sample_data, tmp_path):
+    wider = config.to_dict()
+    wider["network"]["cap"] *= 2
+    for plain, name, match in (
+        (wider, str(finished / "model.keras"), r"other networks than .* weights against [\d,]+\)"),
+        ({**config.to_dict(), "model": "progan"}, str(finished / "model.keras"), "a ProGAN is"),
+        (config.to_dict(), "compat", "neither a model's file nor a shipped model"),
+    ):
+        if plain["model"] == "progan":
+            plain = {"model": "progan", "size": "tiny", "loss": plain["loss"]}
+        with pytest.raises(FacehalError, match=match) as caught:
+            Run(
+                from_dict(plain).replace_training(pretrained=name),
+                sample_data,
+                tmp_path / "run",
+                limit=LIMIT,
+                progress=False,
+            )
+        assert "\n" not in str(caught.value) and not (tmp_path / "run/config.yaml").exists()
 
 
 def test_somebody_trained_meanwhile(copy, config, sample_data, monkeypatch):
