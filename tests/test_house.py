@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "facehal"
 FLOORS = (
     (
         *("errors", "files", "quiet", "images", "videos", "config", "backend", "optional"),
-        *("processes", "hub", "shipped"),
+        *("processes", "hub", "shipped", "variants"),
     ),
     ("weights",),
     ("faces", "layers"),

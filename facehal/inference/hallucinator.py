@@ -26,17 +26,13 @@ from facehal.images import read_image, to_float, to_uint8
 from facehal.inference.onnx_engine import OnnxEngine, earlier, prepared
 from facehal.optional import installed, require, require_keras
 from facehal.shipped import exported, find_model
+from facehal.variants import latent_of
 
 if TYPE_CHECKING:
     from facehal.models import PictureModel
 
 DEFAULT = "compact"
 ENGINES = ("keras", "onnxruntime")
-
-SPREAD = 0.7
-"""Standard deviation of the latent numbers that a seed gives. They were learnt with 1; nearer to
-the middle variants are less unlike each other, more like photographs ("truncation", Brock et al.
-2019): ``experiments/shipped/README.md`` has the figures."""
 
 
 @dataclass(frozen=True)
@@ -365,13 +361,7 @@ class Hallucinator:
                 "this model knows one picture for every face; variants need one that was trained "
                 "with network.latent"
             )
-        rows = [
-            np.zeros(self.latent)
-            if seed is None
-            else SPREAD * np.random.default_rng(seed).standard_normal(self.latent)
-            for seed in seeds
-        ]
-        return np.stack(rows).astype(np.float32)
+        return np.stack([latent_of(seed, self.latent) for seed in seeds])
 
     def from_masks(
         self,

@@ -9,15 +9,19 @@ import numpy as np
 from facehal.errors import ImageError, TrainingError
 from facehal.images import contact_sheet, read_image, sheet_cells, to_float, write_png
 from facehal.training.history import Row
+from facehal.variants import latent_of
 
 KEEP_EPOCHS = 50  # grids of whole epochs that stay, evenly spaced, besides the newest
 KEEP_STEPS = 2  # grids from the middle of an epoch that stay
 COLUMNS = 5  # epochs in the study: 10, 20, 30, 40, 50 of the paper's schedule
+VARIANTS = (1, 2)  # seeds of the pictures beside the single best one
 SMALLEST = 64  # side of a picture in the study, so that the headings can be read
 
 
 class Preview:
     """The same faces drawn again and again: input | every resolution | target, a row per face.
+
+    A model with a latent vector shows two variants in front of the largest resolution.
 
     Args:
         faces: (n, S, S, 3) uint8.
@@ -31,11 +35,17 @@ class Preview:
 
     def write(self, network: Any, path: Path) -> None:
         """Hallucinates with a :class:`facehal.models.PictureModel` and writes the grid as PNG."""
-        outputs = network.predict_on_batch({"masked_faces": self.masked, "masks": self.masks})
+        inputs = {"masked_faces": self.masked, "masks": self.masks}
+        outputs = network.predict_on_batch(inputs)
         sizes = [str(size) for size in network.resolutions]  # JAX sorts them as text
-        columns = [self.masked, *(outputs[size] for size in sizes), self.targets]
-        rows = [[column[index] for column in columns] for index in range(len(self.targets))]
-        write_png(path, contact_sheet(rows, labels=["face mask", *sizes, "original"]))
+        columns = {"face mask": self.masked} | {size: outputs[size] for size in sizes[:-1]}
+        for seed in VARIANTS if network.latent else ():
+            latent = np.tile(latent_of(seed, network.latent), (len(self.targets), 1))
+            found = network.predict_on_batch({**inputs, "latent": latent})
+            columns[f"variant {seed}"] = found[sizes[-1]]
+        columns |= {sizes[-1]: outputs[sizes[-1]], "original": self.targets}
+        rows = [[some[index] for some in columns.values()] for index in range(len(self.targets))]
+        write_png(path, contact_sheet(rows, labels=list(columns)))
 
 
 def preview_path(folder: Path, step: int, steps_per_epoch: int) -> Path:

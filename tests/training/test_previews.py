@@ -119,10 +119,13 @@ def test_a_damaged_grid(tmp_path, damage):
     assert "epoch_0001.png: not a preview of this run" in text and text.count("epoch_0001") == 1
 
 
-def test_preview(tmp_path):
-    """Face mask, every resolution, original; a row per face."""
+@pytest.mark.parametrize("latent", [0, 2])
+def test_preview(tmp_path, latent):
+    """Face mask, every resolution, original; a row per face; variants before the largest."""
     keras.utils.set_random_seed(0)
-    cascade = Cascade(2, 8, resolutions=(8, 16))
+    cascade = Cascade(2, 8, resolutions=(8, 16), latent=latent)
+    for variable in cascade.trainable_variables:  # the vector's part of a new one is zeros
+        variable.assign(keras.random.normal(variable.shape, stddev=0.3, seed=1))
     random = np.random.default_rng(0)
     faces = random.integers(0, 256, (3, 16, 16, 3), np.uint8)
     masks = np.zeros((3, 16, 16), np.uint8)
@@ -131,7 +134,9 @@ def test_preview(tmp_path):
     Preview(faces, masks).write(cascade, path)
     picture = read_image(path)
     head, side, gap = 14, 16, 2
-    assert picture.shape == (head + gap + 3 * (side + gap), gap + 4 * (side + gap), 3)
+    variants = 2 if latent else 0
+    width = gap + (4 + variants) * (side + gap)
+    assert picture.shape == (head + gap + 3 * (side + gap), width, 3)
 
     def cell(row, column):
         top, left = head + gap + row * (side + gap), gap + column * (side + gap)
@@ -146,5 +151,10 @@ def test_preview(tmp_path):
         assert np.array_equal(cell(row, 0), faces[row] * masks[row, ..., None])
         small = cv2.resize(outputs["8"][row], (16, 16), interpolation=cv2.INTER_NEAREST)
         assert np.abs(cell(row, 1) - small * 255.0).max() < 0.51
-        assert np.abs(cell(row, 2) - outputs["16"][row] * 255.0).max() < 0.51
-        assert np.array_equal(cell(row, 3), faces[row])
+        assert np.abs(cell(row, 2 + variants) - outputs["16"][row] * 255.0).max() < 0.51
+        assert np.array_equal(cell(row, 3 + variants), faces[row])
+        if latent:
+            assert not np.array_equal(cell(row, 2), cell(row, 3))
+            assert not np.array_equal(cell(row, 2), cell(row, 4))
+            for column in (2, 3):  # the face stays
+                assert np.array_equal(cell(row, column)[5:11, 5:11], faces[row, 5:11, 5:11])
