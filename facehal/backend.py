@@ -352,9 +352,9 @@ def _plain_graphs(on: bool) -> Iterator[None]:
 def quiet_tracing() -> Iterator[None]:
     """Keeps one warning of TensorFlow out of the log meanwhile.
 
-    It tells functions apart by their place in the source, so that the fifth stage looks to it like
-    one function that is traced for the fifth time. Every stage has new networks; each is traced
-    once.
+    It tells functions apart by their place in the source, so that the fifth stage, or the fifth
+    model, looks to it like one function that is traced for the fifth time. Each has networks of
+    its own and is traced once.
     """
     logger = logging.getLogger("tensorflow")
     logger.addFilter(_other_than_retracing)

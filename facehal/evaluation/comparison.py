@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from facehal.backend import quiet_tracing
 from facehal.data.faceset import FaceSet, Folders
 from facehal.data.samples import portraits
 from facehal.errors import DataError, FacehalError, TrainingError
@@ -127,19 +128,22 @@ def compare(
     states = {name: state for name in plan if (state := read_status(out, name))}
     trained = {name: str(out / name / "model.keras") for name in states if "steps" in states[name]}
     notes = {name: _note(states[name]) for name in trained}
+    failed = {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
     reference = list(SYSTEMS)[-1]
     table1(
         test,
         trained,
         out,
-        training=folders[0],
+        training=folders,
         metrics=metrics,
         limit=test_limit,
         against=reference if reference in trained and len(trained) > 1 else None,
         notes=notes,
+        missing=failed,
     )
-    _write_portraits(out / "portraits.png", trained)
-    return {n: s["reason"] for n, s in states.items() if s["state"] == "failed"}
+    with quiet_tracing():
+        _write_portraits(out / "portraits.png", trained)
+    return failed
 
 
 def _source(

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from facehal.backend import quiet_tracing
+from facehal.data.faceset import FaceSet, Folders
 from facehal.errors import DataError, FacehalError
 from facehal.evaluation import report
 from facehal.evaluation.groups import read_groups, write_groups
@@ -53,12 +55,13 @@ def table1(
     systems: dict[str, str],
     out: str | os.PathLike[str],
     *,
-    training: str | os.PathLike[str] | None = None,
+    training: Folders | None = None,
     groups: str | os.PathLike[str] | None = None,
     metrics: Sequence[str] | None = None,
     limit: int | None = None,
     against: str | None = None,
     notes: dict[str, dict[str, str]] | None = None,
+    missing: dict[str, str] | None = None,
 ) -> Path:
     """Measures systems on prepared faces and writes the table, the figures and every number.
 
@@ -68,8 +71,8 @@ def table1(
             systems (``cascaded``, ``progan``, ``edgeconnect``, …) get its numbers beside them.
         out: folder for ``table1.md``, ``table1.csv``, ``results.json``, ``per_image.csv``,
             ``figure5.png`` and ``best_and_worst.png``.
-        training: prepared training faces, for the two reference rows that need them, and to say
-            how many people of ``data`` are among them.
+        training: prepared training faces, to say how many people of ``data`` are among them, and
+            for the two reference rows that need them; these take the first of several folders.
         groups: a CSV that says what the faces are
             (:func:`facehal.evaluation.groups.read_groups`); then ``groups.md`` and ``groups.json``
             have the measures by source, age, sex or whatever else stands in it.
@@ -78,6 +81,7 @@ def table1(
         limit: use only the first faces.
         against: a system; the others' differences to it, picture by picture, stand below the table.
         notes: further columns by system: heading → text.
+        missing: systems that should be there → why they are not; said below the table.
 
     Returns:
         The path of ``table1.md``.
@@ -97,21 +101,24 @@ def table1(
     pictures: dict[str, np.ndarray] = {"face mask": as_written(face_mask(faces))}
     seen: int | None = None  # also where a set does not say who is on its faces
     if training is not None:
-        known = Faces.load(training)
+        folders = FaceSet.open(training)
+        known = Faces.load(folders.folders[0])
         pictures["mean context"] = as_written(mean_context(faces, known))
         pictures["nearest face's context"] = as_written(nearest_context(faces, known))
-        people, trained = (set(one.subjects) - {""} for one in (faces, known))
+        people, trained = (set(one.subjects) - {""} for one in (faces, folders))
         if people and trained:
             seen = len(people & trained)
         del known
         if seen:
+            places = " or ".join(map(str, folders.folders))
             print(
-                f"warning: {seen} of the {len(people)} people in {data} are in "
-                f"{training} too: the table flatters what was trained on it",
+                f"warning: {seen} of the {len(people)} people in {data} are in {places} too: the "
+                "table flatters what was trained on it",
                 file=sys.stderr,
             )
-    for name, value in systems.items():
-        pictures[name] = as_written(system(value, faces))
+    with quiet_tracing():  # a model after the other: each is traced once
+        for name, value in systems.items():
+            pictures[name] = as_written(system(value, faces))
 
     originals = Originals(faces.originals)
     rows: dict[str, dict[str, Cell]] = {}
@@ -120,8 +127,8 @@ def table1(
         rows[name] = measure_all(measures, originals, values, metrics is not None)
     for name in REFERENCES:
         if name not in rows:
-            missing = Cell(missing="needs: `--train DIR` (prepared training faces)")
-            rows[name] = dict.fromkeys([one.key for one in measures], missing)
+            unknown = Cell(missing="needs: `--train DIR` (prepared training faces)")
+            rows[name] = dict.fromkeys([one.key for one in measures], unknown)
     rows = {name: rows[name] for name in (*REFERENCES, *systems)}
 
     about = {
@@ -129,9 +136,10 @@ def table1(
         "data_sha256": data_hash(faces.faces, faces.masks),
         "faces": len(faces.names),
         "photos_without_face": faces.failed,
-        "training": None if training is None else str(training),
+        "training": None if training is None else ", ".join(map(str, folders.folders)),
         "people_in_training": seen,
         "systems": systems,
+        **({"without": missing} if missing else {}),
     }
     out = Path(out)
     report.write_table(

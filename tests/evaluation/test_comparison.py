@@ -67,6 +67,8 @@ def test_trains_what_is_missing_and_measures_all(systems, sample_data, tmp_path,
     assert table.loc["cascaded", "steps"] == "2 of 2"
     assert table.loc["cascaded", "paper_ssim"] == PAPER["cascaded"]["ssim"]
     results = json.loads((out / "results.json").read_text())
+    assert "vgg_face" in results["without"]["ProGAN"]
+    assert "- without: {'ProGAN': " in (out / "table1.md").read_text()
     assert results["differences_to"] == "cascaded" and "DeepFake" in results["differences"]
     assert read_image(out / "portraits.png").shape[0] >= 2 * 128
 
