@@ -22,6 +22,7 @@ PARTS = {
     "adversarial": "loss",
     "identity": "loss",
     "gradient_penalty": "loss",
+    "lattice": "loss",
     "latent": "network",
 }
 

@@ -334,6 +334,15 @@ def translated(x, pixels: int, step: int):
     return x
 
 
+def lattice(x):
+    """The mean fine detail of every pixel of a tile of 8×8, by regions of 32×32, squared."""
+    line = torch.tensor([1.0, 4.0, 6.0, 4.0, 1.0]) / 16
+    kernel = (line[:, None] * line).expand(x.shape[1], 1, 5, 5)
+    fine = F.pad(x[..., 2:-2, 2:-2] - F.conv2d(x, kernel, groups=x.shape[1]), (2, 2, 2, 2))
+    side = x.shape[-1] // 32
+    return fine.reshape(-1, x.shape[1], side, 4, 8, side, 4, 8).mean((0, 3, 6)).square().mean()
+
+
 class TrainingStep:
     """One Adam step of all blocks, with the losses of facehal.models.cascade.objective.
 
@@ -454,6 +463,8 @@ class TrainingStep:
             right = (output[..., 1:] - output[..., :-1]).square().sum((1, 2, 3))
             down = (output[:, :, 1:] - output[:, :, :-1]).square().sum((1, 2, 3))
             total = total + loss.total_variation * (right + down).mean()
+        if loss.lattice_at(size):
+            total = total + loss.lattice * lattice(output)
         if loss.adversarial_at(size):
             total = total + self.adversarial(self.discriminators[str(size)], real, seen)
         return total

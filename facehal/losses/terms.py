@@ -1,4 +1,5 @@
-"""The closed-form terms of the loss: pixel, adversarial, total variation (equations 1, 3, 5).
+"""The closed-form terms of the loss: pixel, adversarial, total variation (equations 1, 3, 5); R1
+and the lattice term, which are not the paper's.
 
 Pictures are (n, h, w, 3) float32 in [0, 1]; probabilities (n,) in (0, 1); every function returns a
 scalar, averaged over the batch.
@@ -57,3 +58,34 @@ def total_variation(output: Tensor) -> Tensor:
     right = ops.sum(ops.square(output[:, :, 1:] - output[:, :, :-1]), axis=(1, 2, 3))
     down = ops.sum(ops.square(output[:, 1:] - output[:, :-1]), axis=(1, 2, 3))
     return ops.mean(right + down)
+
+
+TILE, REGION = 8, 32  # pixels; the lattices that are looked for, and where
+
+
+def lattice(output: Tensor) -> Tensor:
+    """What stands on a grid of pixels, whatever the face: the hatch of upsampling by shuffles.
+
+    Ours, not the paper's. Of a photograph's fine detail no pixel of a tile of 8×8 is brighter than
+    the others, taken over many tiles and pictures. Detail is what a binomial filter of 5×5 takes
+    away; its mean over the batch and the tiles of each region of 32×32 is squared and averaged.
+
+    Args:
+        output: (n, h, w, 3); sides are multiples of 32.
+    """
+    _, height, width, channels = output.shape
+    down = _smooth(output)
+    fine = output[:, 2:-2, 2:-2] - ops.transpose(
+        _smooth(ops.transpose(down, (0, 2, 1, 3))), (0, 2, 1, 3)
+    )
+    fine = ops.pad(fine, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    tiles = REGION // TILE
+    shape = (-1, height // REGION, tiles, TILE, width // REGION, tiles, TILE, channels)
+    return ops.mean(ops.square(ops.mean(ops.reshape(fine, shape), axis=(0, 2, 5))))
+
+
+def _smooth(pictures: Tensor) -> Tensor:
+    """Binomial filter of five along the second axis, which loses two pixels at either end."""
+    weights = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+    length = pictures.shape[1] - 4
+    return sum(weight * pictures[:, n : n + length] for n, weight in enumerate(weights))

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
+from skimage.data import astronaut
 
 from facehal.errors import ConfigError
+from facehal.images import resize
 from facehal.losses import terms
 from facehal.models import from_dict
 
@@ -78,6 +81,37 @@ def test_total_variation():
                     if y < 4:
                         expected += (picture[y + 1, x, c] - picture[y, x, c]) ** 2
     assert value(terms.total_variation(OUTPUT)) == pytest.approx(expected / 3, rel=1e-5)
+
+
+def test_lattice():
+    """Against loops over tiles, with SciPy's filter."""
+    random = np.random.default_rng(3)
+    pictures = random.uniform(0, 1, (2, 64, 32, 3))
+    line = np.array([1, 4, 6, 4, 1]) / 16
+    total = 0.0
+    for region in range(2):
+        for c in range(3):
+            found = np.zeros((8, 8))
+            for picture in pictures[..., c]:
+                fine = picture - ndimage.convolve(picture, np.outer(line, line))
+                fine[:2] = fine[-2:] = fine[:, :2] = fine[:, -2:] = 0
+                for y in range(32 * region, 32 * region + 32):
+                    for x in range(32):
+                        found[y % 8, x % 8] += fine[y, x] / (2 * 4 * 4)
+            total += (found**2).mean() / (2 * 3)
+    assert value(terms.lattice(pictures.astype(np.float32))) == pytest.approx(total, rel=1e-5)
+
+
+def test_lattice_of_known_pictures():
+    """A photograph has next to none, a hatch that stands still has, one that moves has not."""
+    photo = resize(astronaut()[:256, 100:356], 128).astype(np.float32)[None] / 255
+    y, x = np.mgrid[:128, :128]
+    hatch = 0.03 * np.cos((y - x) * np.pi / 2)[None, ..., None].astype(np.float32)
+    moved = np.concatenate([np.roll(hatch, n, 2) for n in range(4)])
+    plain, still = (value(terms.lattice(one)) for one in (photo, photo + hatch))
+    assert plain < 2e-4 < still - plain
+    several = value(terms.lattice(np.repeat(photo, 4, 0) + moved))
+    assert several == pytest.approx(plain, rel=1e-3)
 
 
 def test_total_variation_of_known_pictures():

@@ -7,6 +7,7 @@ from facehal.config import Experiment, TrainingConfig, setting
 from facehal.errors import ConfigError
 
 FIRST = 8  # the smallest block
+LATTICE_FROM = 32  # the lattice term looks at regions of 32 pixels
 LARGEST = 1024  # a block beyond it would be a slip of the pen
 SHARED = 4  # the smallest batch that has a part for every kind of latent vector
 
@@ -70,6 +71,7 @@ class LossConfig:
     translation: int = setting(0, high=8)  # pixels by which LPIPS and discriminators see it moved
     label_smoothing: float = setting(0.9, high=1.0)  # target of real pictures for the discriminator
     gradient_penalty: float = setting(0.0)  # R1 of the discriminators, γ of Mescheder et al. 2018
+    lattice: float = setting(0.0)  # of what stands on the grid of pixels whatever the face; from 32
     divergence: float = setting(0.005)  # of the encoder's latent vectors from the normal one, a nat
 
     def perceptual_at(self, resolution: int) -> bool:
@@ -79,6 +81,10 @@ class LossConfig:
     def identity_at(self, resolution: int) -> bool:
         """Whether blocks of this resolution have the identity term."""
         return bool(self.identity) and resolution >= self.identity_from
+
+    def lattice_at(self, resolution: int) -> bool:
+        """Whether blocks of this resolution have the lattice term."""
+        return bool(self.lattice) and resolution >= LATTICE_FROM
 
     def adversarial_at(self, resolution: int) -> bool:
         """Whether blocks of this resolution need a discriminator."""

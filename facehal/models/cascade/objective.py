@@ -64,6 +64,8 @@ class Objective:
             names.append("identity")
         if config.total_variation:
             names.append("total_variation")
+        if config.lattice_at(resolution):
+            names.append("lattice")
         names.append("generator")
         if config.adversarial_at(resolution):
             names += ["discriminator", "real_probability", "fake_probability"]
@@ -111,6 +113,9 @@ class Objective:
         if config.total_variation:
             report["total_variation"] = terms.total_variation(output)
             total += config.total_variation * report["total_variation"]
+        if config.lattice_at(resolution):
+            report["lattice"] = terms.lattice(output)
+            total += config.lattice * report["lattice"]
         report["generator"] = total
 
         discriminator_loss = ops.zeros(())

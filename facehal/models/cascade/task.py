@@ -48,6 +48,7 @@ TERMS = (
     ("adversarial", "adversarial", "c2"),
     ("identity", "identity", "c3"),
     ("total_variation", "total_variation", "c5"),
+    ("lattice", "lattice", "c4"),
 )
 
 

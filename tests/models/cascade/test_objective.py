@@ -8,6 +8,7 @@ from keras import ops
 from facehal.backend import value_and_gradients
 from facehal.errors import WeightsError
 from facehal.layers.translation import translated
+from facehal.losses import terms
 from facehal.models.base import detached
 from facehal.models.cascade.config import LossConfig
 from facehal.models.cascade.discriminator import Discriminator
@@ -52,6 +53,17 @@ def test_every_term_without_networks():
     assert report == pytest.approx(expected, rel=1e-5)
     assert float(result.generator) == report["generator"]
     assert float(result.discriminator) == report["discriminator"]
+
+
+@pytest.mark.core
+def test_the_lattice_term_comes_in_at_32():
+    base = {"perceptual": 0.0, "identity": 0.0, "adversarial": 0.0, "total_variation": 0.0}
+    config = LossConfig(lattice=30.0, **base)
+    _, report = losses(config)
+    assert report["lattice"] == pytest.approx(float(terms.lattice(OUTPUT)), rel=1e-6)
+    expected = report["pixel"] + 30 * report["lattice"]
+    assert report["lattice"] > 0 and report["generator"] == pytest.approx(expected, rel=1e-6)
+    assert list(losses(config, 16)[1]) == ["pixel", "generator"]
 
 
 @pytest.mark.core
