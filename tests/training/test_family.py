@@ -248,14 +248,33 @@ def test_a_family_is_a_folder_and_a_line(house, sample_data, tmp_path, rows_of):
 
 def test_its_settings_are_its_own(house, sample_data, tmp_path):
     """The cascade's names mean nothing to it, and the other way round."""
-    for text, message in (
-        ("model: toy\ntraining: {generator_rate: 1}", "unknown name 'generator_rate'"),
-        ("model: toy\nloss: {pixel: l1}", "unknown section 'loss'"),
-        ("training: {penalty: 1}", "unknown name 'penalty'"),
-        ("model: tory", "model is one of cascaded, progan, toy"),
-    ):
-        (tmp_path / "x.yaml").write_text(text + "\n")
-        out = ("--data", sample_data, "--out", tmp_path / "run", "--config", tmp_path / "x.yaml")
-        done = facehal(house, "train", "toy", *out, check=False)
-        assert done.returncode == 1 and message in done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+    wrong = {
+        "model: toy\ntraining: {generator_rate: 1}": "unknown name 'generator_rate'",
+        "model: toy\nloss: {pixel: l1}": "unknown section 'loss'",
+        "training: {penalty: 1}": "unknown name 'penalty'",
+        "model: tory": "model is one of cascaded, progan, toy",
+    }
+    files = []
+    for number, text in enumerate(wrong):
+        files.append(tmp_path / f"{number}.yaml")
+        files[-1].write_text(text + "\n")
+    code = (
+        "import sys\nfrom facehal.models import load_config\nfor name in sys.argv[1:]:\n"
+        "    try: load_config(name)\n    except Exception as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *files],
+        cwd=house,
+        env={**os.environ, "PYTHONPATH": str(house)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for line, message in zip(done.stdout.splitlines(), wrong.values(), strict=True):
+        assert message in line
+    out = ("--data", sample_data, "--out", tmp_path / "run", "--config", files[0])
+    done = facehal(house, "train", "toy", *out, check=False)
+    assert (
+        done.returncode == 1 and wrong["model: toy\ntraining: {generator_rate: 1}"] in done.stderr
+    )
+    assert len(done.stderr.strip().splitlines()) == 1
