@@ -11,6 +11,7 @@ import numpy as np
 
 from facehal.errors import ImageError
 from facehal.files import write_bytes
+from facehal.places import Address, place
 from facehal.quiet import decoding
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -29,7 +30,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ImageError: "path: reason": the file is missing, unreadable, empty, cut short, not a
             picture, or of floating-point numbers.
     """
-    path = Path(path)
+    path = place(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -233,11 +234,13 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     Raises:
         ImageError: a path does not exist.
     """
-    if isinstance(paths, str | os.PathLike):
+    if isinstance(paths, str | os.PathLike | Address):
         paths = [paths]
     found: set[Path] = set()
-    for path in map(Path, paths):
-        if path.is_dir():
+    for path in map(place, paths):
+        if isinstance(path, Address):
+            found.update(_pictures_at(path))
+        elif path.is_dir():
             for folder, subfolders, names in os.walk(path):
                 subfolders[:] = [name for name in subfolders if not name.startswith(".")]
                 found.update(
@@ -250,6 +253,19 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
         else:
             raise ImageError(f"{path}: no such file or folder")
     return sorted(found)
+
+
+def _pictures_at(address: Address) -> Iterator[Path]:
+    """The same of an address in a bucket."""
+    if address.is_file():
+        yield place(address)
+        return
+    if not address.is_dir():
+        raise ImageError(f"{address}: no such file or folder")
+    for file in address.files():
+        names = file.relative_to(address).parts
+        if file.suffix.lower() in EXTENSIONS and not any(name.startswith(".") for name in names):
+            yield place(file)
 
 
 def contact_sheet(

@@ -4,6 +4,7 @@ import csv
 import io
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 
 from facehal.errors import FacehalError
 from facehal.files import replacing, write_text
+from facehal.places import Address, here, is_address, place
 
 Row = dict[str, str]
 """Column → value."""
@@ -41,7 +43,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with here(path) as at, at.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(_whole(file))
         if reader.fieldnames != list(columns):
             return
@@ -87,6 +89,73 @@ class RowJournal:
         self._file.close()
 
 
+class PartedJournal:
+    """The same in a bucket, where nothing can be appended: files of some rows, numbered.
+
+    What is not in one yet is lost with the process: the last :data:`PART_SECONDS`.
+
+    Args:
+        folder: of the files. Those there are replaced by one with the rows it begins with.
+    """
+
+    def __init__(self, folder: Address, columns: Sequence[str], rows: Iterable[Row] = ()) -> None:
+        self.folder, self.columns = folder, columns
+        earlier = sorted(folder.files())
+        self._number = int(earlier[-1].stem) if earlier else 0
+        self._write([csv_bytes([row], columns) for row in rows])
+        for part in earlier:  # only now: killed in between, the rows are there twice
+            part.unlink(missing_ok=True)
+
+    def note(self, results: Iterable[Row]) -> None:
+        """Adds rows."""
+        self._lines += [csv_bytes([row], self.columns) for row in results]
+        waited = time.monotonic() - self._written
+        if len(self._lines) >= PART_ROWS or waited >= PART_SECONDS:
+            self._write(self._lines)
+
+    def _write(self, lines: Sequence[bytes]) -> None:
+        if lines:
+            self._number += 1
+            write_rows(place(self.folder / f"{self._number:08d}.csv"), self.columns, lines)
+        self._lines: list[bytes] = []
+        self._written = time.monotonic()
+
+    def __enter__(self) -> "PartedJournal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write(self._lines)
+
+
+PART_ROWS, PART_SECONDS = 2000, 20.0
+"""When a :class:`PartedJournal` begins a new file: whichever comes first."""
+
+
+def journal_at(
+    path: Path, columns: Sequence[str], rows: Iterable[Row] = ()
+) -> RowJournal | PartedJournal:
+    """A journal in a file; in a bucket in files of a folder, whose name is without the ending."""
+    if is_address(path):
+        return PartedJournal(_parts_at(path), columns, rows)
+    return RowJournal(path, columns, rows)
+
+
+def read_journal(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of such a journal, in their order; otherwise as :func:`read_rows`."""
+    for part in sorted(_parts_at(path).files()) if is_address(path) else [path]:
+        yield from read_rows(place(part), columns)
+
+
+def remove_journal(path: Path) -> None:
+    """Deletes such a journal, if there is one."""
+    for part in _parts_at(path).files() if is_address(path) else [path]:
+        part.unlink(missing_ok=True)
+
+
+def _parts_at(path: Path) -> Address:
+    return Address(str(path.parent / path.stem))
+
+
 def write_rows(path: Path, columns: Sequence[str], lines: Iterable[bytes]) -> None:
     """A CSV of rows that `csv_bytes` wrote, whole or not at all; OSError as from `open`."""
     with replacing(path) as part, part.open("wb") as file:
@@ -109,7 +178,7 @@ class Skipped:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, say: bool = True) -> None:
-        self.path, self.say = Path(path), say
+        self.path, self.say = place(path), say
         self._rows: list[tuple[str, str]] = []
 
     def add(self, name: str, error: FacehalError) -> None:
