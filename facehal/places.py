@@ -48,7 +48,7 @@ def place(path: "str | os.PathLike[str] | Address") -> Path:
         rest = rest.replace(os.sep, "/")
     address = Address(f"{url[1].lower()}://{rest}".rstrip("/"))
     if url[1].lower() in ("file", "local"):
-        raise DataError(f"{address}: name the folder itself, without {url[1]}://")
+        raise DataError(f"{path}: name the folder itself, without {url[1]}://")
     address.file_system()
     return cast(Path, address)
 
@@ -253,7 +253,7 @@ class Address:
             # Others write there, too: what was listed once does not hold.
             files, key = core.url_to_fs(self.url, use_listings_cache=False)
         except ImportError as error:
-            raise FacehalError(f"{self}: {first_line(error)} (pip install …)") from error
+            raise FacehalError(f"{self}: {first_line(error)}") from error
         except ValueError as error:
             raise DataError(f"{self}: {first_line(error)}: not an address of a bucket") from error
         except Exception as error:
