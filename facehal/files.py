@@ -9,12 +9,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
 from facehal.errors import FacehalError
-from facehal.places import Address, is_address, place
+from facehal.places import Address, is_address, path_of
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all, making its folder; OSError as from `open`."""
-    path = place(path)
+    path = path_of(path)
     if is_address(path):
         path.write_bytes(data)  # whole or not at all, as buckets have it
         return
@@ -73,7 +73,7 @@ def replacing(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[P
     Raises:
         OSError: it cannot be written.
     """
-    path = place(path)
+    path = path_of(path)
     if isinstance(path, Address):
         with tempfile.TemporaryDirectory() as folder:
             part = Path(folder) / path.name
@@ -168,7 +168,11 @@ def first_outside(folder: str | os.PathLike[str], names: Iterable[str]) -> str |
 
 def linked_out(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
     """Whether a file of a folder is a link to something outside of it."""
-    return not is_address(path) and os.path.islink(path) and not _real(path).startswith(_places(folder))
+    return (
+        not is_address(path)
+        and os.path.islink(path)
+        and not _real(path).startswith(_places(folder))
+    )
 
 
 def _places(folder: str | os.PathLike[str]) -> tuple[str, ...]:

@@ -5,13 +5,14 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 
 from facehal.errors import ImageError
 from facehal.files import write_bytes
-from facehal.places import Address, place
+from facehal.places import Address, is_address, path_of
 from facehal.quiet import decoding
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -30,7 +31,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ImageError: "path: reason": the file is missing, unreadable, empty, cut short, not a
             picture, or of floating-point numbers.
     """
-    path = place(path)
+    path = path_of(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -237,8 +238,8 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     if isinstance(paths, str | os.PathLike | Address):
         paths = [paths]
     found: set[Path] = set()
-    for path in map(place, paths):
-        if isinstance(path, Address):
+    for path in map(path_of, paths):
+        if is_address(path):
             found.update(_pictures_at(path))
         elif path.is_dir():
             for folder, subfolders, names in os.walk(path):
@@ -255,17 +256,17 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     return sorted(found)
 
 
-def _pictures_at(address: Address) -> Iterator[Path]:
+def _pictures_at(address: Path) -> Iterator[Path]:
     """The same of an address in a bucket."""
     if address.is_file():
-        yield place(address)
+        yield address
         return
     if not address.is_dir():
         raise ImageError(f"{address}: no such file or folder")
-    for file in address.files():
+    for file in cast(Address, address).files():
         names = file.relative_to(address).parts
         if file.suffix.lower() in EXTENSIONS and not any(name.startswith(".") for name in names):
-            yield place(file)
+            yield file
 
 
 def contact_sheet(

@@ -22,7 +22,7 @@ def installed(package: str) -> bool:
 
 
 def require(package: str, purpose: str) -> Any:
-    """Imports a package of the extras ``onnx``, ``export``, ``tensorflow``, ``ray`` and ``buckets``.
+    """Imports a package of an extra: ``onnx``, ``export``, ``tensorflow``, ``ray``, ``buckets``.
 
     ONNX Runtime would report its use to its makers; that is off unless the user's environment says
     otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).

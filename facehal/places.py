@@ -8,6 +8,7 @@ either: who needs them asks :func:`is_address`.
 import contextlib
 import errno
 import os
+import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -53,12 +54,14 @@ def place(path: "str | os.PathLike[str] | Address") -> Path:
     return cast(Path, address)
 
 
-def local(path: str | os.PathLike[str]) -> Path:
-    """A folder of this machine, for what has not learnt to read addresses.
+def path_of(path: "str | os.PathLike[str] | Address") -> Path:
+    """The same where few can use an address: one made by :func:`place` passes, no URL does.
 
     Raises:
         DataError: a URL.
     """
+    if isinstance(path, Address):
+        return cast(Path, path)
     if _URL.match(os.fspath(path)):
         raise DataError(
             f"{path}: an address, which preprocess, augment and hallucinate alone know: copy the "
@@ -80,9 +83,9 @@ def modified(path: Path) -> float:
 def between(start: Path, target: Path) -> str:
     """The way from a folder to another, with slashes; all of it where they share no beginning."""
     if isinstance(target, Address):
-        # Of the two the bucket, too, must be the same: the first name behind the double slash.
+        # The bucket, too, must be the same: the name behind the double slash.
         if isinstance(start, Address) and start.url.split("/")[:3] == target.url.split("/")[:3]:
-            return PurePosixPath(os.path.relpath(target.url, start.url)).as_posix()
+            return posixpath.relpath(f"/{target.url}", f"/{start.url}")
         return target.url
     if isinstance(start, Address):
         return target.resolve().as_posix()
@@ -199,12 +202,12 @@ class Address:
             except FileNotFoundError:
                 return None
 
-    def files(self) -> list["Address"]:
-        """All files below it, in depth and in any order."""
+    def files(self) -> list[Path]:
+        """All files below it, in depth and in any order; addresses, as :func:`place` gives them."""
         with self._opened() as (files, key):
             found = files.find(key)
         start = len(key.rstrip("/")) + 1
-        return [self / name[start:] for name in found if name[start:]]
+        return [cast(Path, self / name[start:]) for name in found if name[start:]]
 
     def modified(self) -> float:
         """When it was written last, in seconds since 1970."""
@@ -237,8 +240,12 @@ class Address:
 
     def unlink(self, missing_ok: bool = False) -> None:
         """As a path's; a bucket may not say whether there was such a file."""
-        with contextlib.suppress(*[FileNotFoundError] * missing_ok), self._opened() as (files, key):
-            files.rm_file(key)
+        try:
+            with self._opened() as (files, key):
+                files.rm_file(key)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
 
     def file_system(self) -> tuple[Any, str]:
         """What fsspec opens for it, one in a process, and its name there.

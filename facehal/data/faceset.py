@@ -18,7 +18,7 @@ from facehal.errors import DataError, ImageError, first_line
 from facehal.faces.mask import hull_masks
 from facehal.files import first_outside, linked_out
 from facehal.images import read_image
-from facehal.places import Address, here, local, place
+from facehal.places import Address, here, path_of
 
 KEPT = ["file", "face", "subject", "source_sha256"]
 """The manifest's columns that a `FaceSet` holds as texts; with the landmarks all it needs."""
@@ -64,18 +64,18 @@ class FaceSet:
         The number, and not the folder's name, so that `labels` stay when folders are moved.
 
         Args:
-            folder: output folder of `preprocess`, or several; what `facehal.places.place` made of
-                an address, too.
+            folder: output folder of `preprocess`, or several; one in a bucket as what
+                `facehal.places.place` makes of its address.
             limit: take the first so many faces, of all folders together. The rest of the manifest
                 is not read where there is but one.
 
         Raises:
-            DataError: no folder, or a URL; no manifest, not one of ours, no usable face in it, a face that
-                lies outside of the folder or has no landmarks, or nothing that says how large a
-                face is; folders whose faces differ in size.
+            DataError: no folder, or a URL; no manifest, not one of ours, no usable face in it, a
+                face that lies outside of the folder or has no landmarks, or nothing that says how
+                large a face is; folders whose faces differ in size.
         """
         several = (folder,) if isinstance(folder, str | os.PathLike | Address) else folder
-        folders = tuple(map(_folder, several))
+        folders = tuple(map(path_of, several))
         if not folders:
             raise DataError("no folder of prepared faces is named")
         if limit is not None and limit < 1:
@@ -359,13 +359,8 @@ def check_side(prepared: int, wanted: int) -> None:
         )
 
 
-def _folder(folder: str | os.PathLike[str] | Address) -> Path:
-    """Where a folder is. A bucket's must come as what it is: few commands can use its pictures."""
-    return place(folder) if isinstance(folder, Address) else local(folder)
-
-
 def _manifest(folder: str | os.PathLike[str]) -> Path:
-    path = _folder(folder) / "manifest.csv"
+    path = path_of(folder) / "manifest.csv"
     if not path.is_file():
         hint = f"run `facehal preprocess PHOTOS {folder}` first"
         if any(path.with_name(f"manifest.partial{end}").exists() for end in (".csv", "")):

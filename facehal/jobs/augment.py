@@ -223,7 +223,8 @@ class _Work:
         missing = list(mapped(self._missing, chunk.faces, chunk.names))
         wanting = [index for index, seeds in enumerate(missing) if seeds]
         read: dict[int, np.ndarray] = {}
-        for index, face in zip(wanting, mapped(self._read, map(chunk.faces.__getitem__, wanting))):
+        faces = mapped(self._read, [chunk.faces[index] for index in wanting])
+        for index, face in zip(wanting, faces, strict=True):
             if isinstance(face, DataError):
                 outcome.damaged[index] = face
             else:

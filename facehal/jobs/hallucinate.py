@@ -105,7 +105,7 @@ def hallucinate(
         FacehalError: none of the photos could be used, or the model knows no variants.
     """
     out = place(out)
-    behind = None if background is None else read_image(background)
+    behind = None if background is None else read_image(place(background))
     if on is not None:
         if not isinstance(hallucinator, Portable):
             raise TypeError("on a Ray cluster the model is a Portable: portable(model)")
