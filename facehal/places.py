@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -115,6 +116,15 @@ def here(path: Path) -> Iterator[Path]:
         copy = Path(folder) / path.name
         path.download(copy)
         yield copy
+
+
+@lru_cache(maxsize=None)
+def _file_system(bucket: str, process: int) -> Any:
+    """What fsspec makes of a bucket: one in a process, which its threads share."""
+    import fsspec.core
+
+    # Others write there, too: what was listed once does not hold.
+    return fsspec.core.url_to_fs(bucket, use_listings_cache=False)[0]
 
 
 @dataclass(frozen=True)
@@ -257,15 +267,14 @@ class Address:
         """
         core = require("fsspec.core", self.url)
         try:
-            # Others write there, too: what was listed once does not hold.
-            files, key = core.url_to_fs(self.url, use_listings_cache=False)
+            files = _file_system("/".join(self.url.split("/")[:3]), os.getpid())
+            return files, str(core.strip_protocol(self.url))
         except ImportError as error:
             raise FacehalError(f"{self}: {first_line(error)}") from error
         except ValueError as error:
             raise DataError(f"{self}: {first_line(error)}: not an address of a bucket") from error
         except Exception as error:
             raise self._unreachable(error) from error
-        return files, str(key)
 
     @contextlib.contextmanager
     def _opened(self, *, reading: bool = False) -> Iterator[tuple[Any, str]]:

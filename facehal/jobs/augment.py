@@ -223,8 +223,8 @@ class _Work:
         missing = list(mapped(self._missing, chunk.faces, chunk.names))
         wanting = [index for index, seeds in enumerate(missing) if seeds]
         read: dict[int, np.ndarray] = {}
-        faces = mapped(self._read, [chunk.faces[index] for index in wanting])
-        for index, face in zip(wanting, faces, strict=True):
+        found = mapped(self._read, [chunk.faces[index] for index in wanting])
+        for index, face in zip(wanting, found, strict=True):
             if isinstance(face, DataError):
                 outcome.damaged[index] = face
             else:

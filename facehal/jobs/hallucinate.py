@@ -88,8 +88,9 @@ def hallucinate(
     in ``skipped.csv``. What was finished is on the sheet and in the list also after Ctrl-C.
 
     Args:
-        photos: files, also in a bucket, as ``out`` may be. The pictures have their names; two of one name get a number.
-        out: folder for the pictures.
+        photos: files, here or in a bucket. The pictures have their names; two of one name get a
+            number.
+        out: folder for the pictures; an address of a bucket, too (:mod:`facehal.places`).
         hallucinator: the model; a portable one on a Ray cluster.
         paste: also ``pasted/``: the photos themselves with hallucinated surroundings of the face.
         background: a picture; also ``background/``: the hallucinated person in front of it.

@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from facehal import places
 from facehal.errors import DataError, FacehalError, ImageError, StorageError
+from facehal.images import list_images
 from facehal.inference.hallucinator import portable
 from facehal.jobs import preprocess as preprocess_module
 from facehal.jobs.augment import augment
@@ -71,11 +74,12 @@ def bucket() -> Iterator[Bucket]:
 
 @pytest.fixture(scope="module")
 def photos(bucket, sample_data, tmp_path_factory) -> Path:
-    """A folder of photos, one of them damaged, that is in the bucket, too."""
-    import shutil
-
+    """Twelve photos and a damaged one, which are in the bucket, too."""
     folder = tmp_path_factory.mktemp("bucket") / "photos"
-    shutil.copytree(sample_data.parent / "photos", folder)
+    for photo in list_images(sample_data.parent / "photos")[::2]:
+        target = folder / photo.relative_to(sample_data.parent / "photos")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(photo, target)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 and no more")
     (folder / ".hidden.jpg").write_bytes(b"not a photo of the job")
     bucket.files.put(str(folder), "bucket/photos", recursive=True)
@@ -121,12 +125,12 @@ preprocess("s3://bucket/photos", "s3://bucket/faces", workers=1, progress=False)
 """
     killed_when(lambda: len(bucket.files.find("bucket/faces/manifest.partial")) > 2, code)
     there = bucket.contents("faces")
-    assert 5 < len(there) < len(contents(faces)) and "manifest.csv" not in there
-    with pytest.raises(DataError, match="s3://bucket/faces/manifest.csv: .*interrupted: run it ag"):
+    assert 6 < len(there) < len(contents(faces)) and "manifest.csv" not in there
+    with pytest.raises(DataError, match=r"s3://bucket/faces/manifest\.csv: .*interrupted: run it ag"):
         augment("s3://bucket/faces", "s3://bucket/none", progress=False)
     summary = preprocess("s3://bucket/photos", "s3://bucket/faces", workers=1, progress=False)
-    assert (summary.photos, summary.failed) == (25, 1)
-    assert 4 <= summary.reused < 25
+    assert (summary.photos, summary.failed) == (13, 1)
+    assert 4 <= summary.reused < 13
     assert bucket.contents("faces") == contents(faces)
     # Another size begins anew.
     preprocess("s3://bucket/photos", "s3://bucket/faces", size=64, workers=1, progress=False)
@@ -141,7 +145,7 @@ def test_from_a_bucket_into_a_folder_and_back(bucket, photos, faces, tmp_path):
     points = "s3://bucket/photos/points.csv"
     bucket.files.put(str(faces / "manifest.csv"), "bucket/photos/points.csv")
     options: dict[str, Any] = {"workers": 1, "landmarks": points, "progress": False}
-    assert preprocess(photos, "s3://bucket/given", **options).ok == 24
+    assert preprocess(photos, "s3://bucket/given", **options).ok == 12
     assert bucket.contents("given").keys() == contents(faces).keys()
 
 
@@ -155,7 +159,7 @@ augment("s3://bucket/subjects", "s3://bucket/made", engine="onnxruntime", varian
         batch_size=4, progress=False)
 """
     killed_when(lambda: len(bucket.files.find("bucket/made/pictures")) > 8, code)
-    found = augment("s3://bucket/subjects", "s3://bucket/made", workers=2, **options)
+    found = augment("s3://bucket/subjects", "s3://bucket/made", workers=1, **options)
     assert found.pictures == 48 and 0 < found.new < 41
     made, alone = bucket.contents("made"), contents(tmp_path / "made")
     about = made.pop("augment.json"), alone.pop("augment.json")
@@ -183,9 +187,10 @@ def test_hallucinate(bucket, photos, tmp_path):
     hallucinate(find_photos([photos], tmp_path / "out"), tmp_path / "out", model, **options)
     # Through `Path`, as the command line does it; what was written there is no photo of the next.
     here, out = Path("s3://bucket/photos"), Path("s3://bucket/photos/out")
-    for _ in range(2):
-        found = hallucinate(find_photos([here], out), out, model, **options)
-    assert (found.photos, found.pictures) == (25, 24)
+    files = find_photos([here], out)
+    found = hallucinate(files, out, model, **options)
+    assert find_photos([here], out) == files and len(list_images(place(here))) > len(files)
+    assert (found.photos, found.pictures) == (13, 12)
     made, alone = bucket.contents("photos/out"), contents(tmp_path / "out")
     skipped = made.pop("skipped.csv").decode(), alone.pop("skipped.csv").decode()
     assert skipped[0] == skipped[1].replace(str(photos), "s3://bucket/photos")
@@ -205,22 +210,30 @@ def test_a_lost_connection(bucket, faces, monkeypatch):
 
     monkeypatch.setattr(preprocess_module, "prepare", lost)
     monkeypatch.setattr("facehal.jobs.records.PART_ROWS", 2)
-    places = "s3://bucket/photos", "s3://bucket/lost"
+    folders = "s3://bucket/photos", "s3://bucket/lost"
     try:
         with pytest.raises(StorageError, match=r"^s3://bucket/lost/.*: no way to it \(.*\); look"):
-            preprocess(*places, workers=1, progress=False)
+            preprocess(*folders, workers=1, progress=False)
     finally:
         bucket.start()
-    summary = preprocess(*places, workers=1, progress=False)
-    assert (summary.failed, len(done)) == (1, 9 + 25 - summary.reused)
+    summary = preprocess(*folders, workers=1, progress=False)
+    assert (summary.failed, len(done)) == (1, 9 + 13 - summary.reused)
     assert summary.reused >= 6
     assert bucket.contents("lost") == contents(faces)
+
+
+def forget() -> None:
+    """What this process knows of buckets: credentials are looked for once."""
+    import s3fs
+
+    places._file_system.cache_clear()
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 def test_what_is_not_there_is_said(bucket, photos, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="s3://none/photos: no such folder of photos"):
         preprocess("s3://none/photos", tmp_path, progress=False)
-    with pytest.raises(DataError, match="s3://none/out: cannot be written: .*bucket does not exi"):
+    with pytest.raises(DataError, match=r"s3://none/out: cannot be written: .*bucket does not exi"):
         preprocess("s3://bucket/photos", "s3://none/out", progress=False)
     with pytest.raises(FacehalError, match=r"s3://bucket/none\.jpg: no such file or folder"):
         find_photos([Path("s3://bucket/none.jpg")], tmp_path)
@@ -229,10 +242,10 @@ def test_what_is_not_there_is_said(bucket, photos, tmp_path, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))
-    place("s3://bucket/photos").file_system()[0].clear_instance_cache()
+    forget()
     with pytest.raises(StorageError, match=r"^s3://bucket/photos: no way to it \(.*credentials"):
         preprocess("s3://bucket/photos", tmp_path, progress=False)
-    place("s3://bucket/photos").file_system()[0].clear_instance_cache()
+    forget()
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray (extra: ray)")
@@ -243,7 +256,7 @@ def test_on_ray(bucket, faces, subjects, tmp_path, monkeypatch):
     with Ray(workers=2) as on:
         preprocess("s3://bucket/photos", "s3://bucket/on_ray", on=on, progress=False)
         augment("s3://bucket/subjects", "s3://bucket/six", on=on, batch_size=2, **options)
-        with pytest.raises(DataError, match="the machine .* of the Ray cluster: xyz://b: "):
+        with pytest.raises(DataError, match=r"the machine .* of the Ray cluster: xyz://b: "):
             on.check(tmp_path, Address("xyz://b"))
     assert bucket.contents("on_ray") == contents(faces)
     augment(subjects, tmp_path / "six", workers=1, **options)
