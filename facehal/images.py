@@ -230,10 +230,12 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     """Return the picture files among files and folders (searched in depth), sorted by name.
 
     A folder gives the files with one of `EXTENSIONS`; hidden files and folders are left out, and
-    links to folders are not followed. A file named outright is taken whatever its name.
+    links to folders are not followed. A file named outright is taken whatever its name. Those in
+    buckets, which `facehal.places.place` names, come last.
 
     Raises:
         ImageError: a path does not exist.
+        DataError: a URL.
     """
     if isinstance(paths, str | os.PathLike | Address):
         paths = [paths]
@@ -253,7 +255,8 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
             found.add(path)
         else:
             raise ImageError(f"{path}: no such file or folder")
-    return sorted(found)
+    addresses = {path for path in found if is_address(path)}
+    return [*sorted(found - addresses), *sorted(addresses)]
 
 
 def _pictures_at(address: Path) -> Iterator[Path]:

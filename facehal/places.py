@@ -127,7 +127,7 @@ def _file_system(bucket: str, process: int) -> Any:
     return fsspec.core.url_to_fs(bucket, use_listings_cache=False)[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Address:
     """A file or a folder in a bucket, with those of a path's methods that the jobs use.
 
@@ -214,8 +214,11 @@ class Address:
 
     def files(self) -> list[Path]:
         """All files below it, in depth and in any order; addresses, as :func:`place` gives them."""
-        with self._opened() as (files, key):
-            found = files.find(key)
+        try:
+            with self._opened() as (files, key):
+                found = files.find(key)
+        except FileNotFoundError:
+            return []
         start = len(key.rstrip("/")) + 1
         return [cast(Path, self / name[start:]) for name in found if name[start:]]
 

@@ -134,8 +134,10 @@ class Ray:
         with contextlib.ExitStack() as marked:
             seen = [path for path in (out, *folders) if not is_address(path)]
             if not is_address(out):
-                mark = tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".tmp")  # noqa: SIM115
-                seen[0] = Path(marked.enter_context(mark).name)
+                mark = marked.enter_context(
+                    tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".tmp")
+                )
+                seen[0] = Path(mark.name)
             paths = [os.path.abspath(path) for path in seen]
             try:
                 found = self._ray.get(
