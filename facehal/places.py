@@ -94,9 +94,9 @@ def between(start: Path, target: Path) -> str:
 
 
 @contextlib.contextmanager
-def overlapped(*places: Path) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map`, in threads where a bucket is among the places: requests wait, and do so together."""
-    if not any(map(is_address, places)):
+def overlapped(*, waits: bool) -> Iterator[Callable[..., Iterator[Any]]]:
+    """`map`, in threads for work that waits for a bucket: sixteen requests wait as long as one."""
+    if not waits:
         yield map
         return
     with ThreadPoolExecutor(_REQUESTS) as pool:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -101,11 +102,18 @@ def test_the_way_from_one_folder_to_another(bucket, tmp_path):
     assert between(tmp_path / "made", tmp_path / "faces") == "../faces"
 
 
-def test_requests_wait_together(bucket, tmp_path):
-    with overlapped(tmp_path) as mapped:
+def test_requests_wait_together():
+    with overlapped(waits=False) as mapped:
         assert mapped is map
-    with overlapped(tmp_path, bucket) as mapped:
-        assert list(mapped(pow, range(40), [2] * 40)) == [n**2 for n in range(40)]
+    here, there = threading.Event(), threading.Event()
+
+    def meet(mine: threading.Event, other: threading.Event, number: int) -> int:
+        mine.set()
+        assert other.wait(5)  # for what comes behind it
+        return number
+
+    with overlapped(waits=True) as mapped:
+        assert list(mapped(meet, (here, there), (there, here), (1, 2))) == [1, 2]
 
 
 def test_a_journal_in_parts(bucket, monkeypatch):

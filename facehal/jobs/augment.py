@@ -34,7 +34,7 @@ from facehal.inference.hallucinator import Portable, portable
 from facehal.jobs.mapping import Engine, Threads, each, processes
 from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
-from facehal.places import between, modified, overlapped, place
+from facehal.places import between, is_address, modified, overlapped, place
 from facehal.processes import usable_cores
 from facehal.shipped import find_model
 from facehal.weights.store import file_sha256
@@ -215,7 +215,8 @@ class _Work:
     form: str
 
     def __call__(self, chunk: _Chunk) -> _Outcome:
-        with overlapped(self.out, chunk.faces[0]) as mapped:
+        waits = is_address(self.out) or is_address(chunk.faces[0])
+        with overlapped(waits=waits) as mapped:
             return self._made(chunk, mapped)
 
     def _made(self, chunk: _Chunk, mapped: Callable[..., Iterator[Any]]) -> _Outcome:

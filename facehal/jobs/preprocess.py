@@ -56,6 +56,7 @@ MIN_SIZE = 8
 """Smallest side of an aligned face in pixels: that of the first block."""
 
 _TOGETHER = 16  # photos that go to a worker at once
+_FROM_AFAR = 64  # and from a bucket or to one, where it asks for many at a time
 _SHEET_FACES, _SHEET_COLUMNS, _SHEET_SIDE = 24, 6, 256
 
 _Done = tuple[Row, bool]  # a row, and whether it was made now
@@ -364,6 +365,7 @@ def _work(
 ) -> tuple[list[_Kept], int]:
     """Do all tasks, noting each in the journal; returns the rows and how many were there."""
     rows, reused = [], 0
+    waits = is_address(out) or is_address(photos[0])
     before = (row_of(line, COLUMNS) for line in earlier.values())
     with journal_at(out / JOURNAL, COLUMNS, before) as journal:
         for done in each(
@@ -371,7 +373,8 @@ def _work(
             range(len(photos)),
             send=tasks,
             engine=engine,
-            together=_TOGETHER,
+            together=_FROM_AFAR if waits else _TOGETHER,
+            waits=waits,
             journal=lambda results: journal.note(row for row, is_new in results if is_new),
             unit="photo",
             progress=progress,
