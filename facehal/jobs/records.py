@@ -139,8 +139,9 @@ def journal_at(
     path: Path, columns: Sequence[str], rows: Iterable[Row] = ()
 ) -> RowJournal | PartedJournal:
     """A journal: a file, or in a bucket files in a folder, whose name is without the ending."""
-    kind = PartedJournal if is_address(path) else RowJournal
-    return kind(path, columns, rows)
+    if is_address(path):
+        return PartedJournal(path, columns, rows)
+    return RowJournal(path, columns, rows)
 
 
 def read_journal(path: Path, columns: Sequence[str]) -> Iterator[Row]:
