@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ from facehal.inference.hallucinator import Portable, portable
 from facehal.jobs.mapping import Engine, Threads, each, processes
 from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
-from facehal.places import between, is_address, modified, overlapped, place
+from facehal.places import Address, between, is_address, modified, overlapped, place
 from facehal.processes import usable_cores
 from facehal.shipped import find_model
 from facehal.weights.store import file_sha256
@@ -145,11 +145,14 @@ def augment(
         _claim(out, data, model, form)
         work = _Work(source, out, prepared.side, variants, form)
 
+        begun = _begun(out, names, variants, form)
+
         def send(chunk: range) -> _Chunk:
             return _Chunk(
                 prepared.paths(chunk),
                 prepared.landmarks[chunk.start : chunk.stop],
                 names[chunk.start : chunk.stop],
+                begun[chunk.start : chunk.stop],
             )
 
         new, usable = 0, np.ones(len(rows), bool)
@@ -192,6 +195,7 @@ class _Chunk:
     faces: Sequence[Path]
     points: np.ndarray  # (n, 68, 2)
     names: Sequence[str]  # of their pictures, without the ending
+    begun: np.ndarray  # (n,) bool, whether there may be any of them
 
 
 @dataclass
@@ -221,7 +225,7 @@ class _Work:
 
     def _made(self, chunk: _Chunk, mapped: Callable[..., Iterator[Any]]) -> _Outcome:
         outcome = _Outcome()
-        missing = list(mapped(self._missing, chunk.faces, chunk.names))
+        missing = list(mapped(self._missing, chunk.faces, chunk.names, chunk.begun))
         wanting = [index for index, seeds in enumerate(missing) if seeds]
         read: dict[int, np.ndarray] = {}
         found = mapped(self._read, [chunk.faces[index] for index in wanting])
@@ -260,10 +264,10 @@ class _Work:
         except DataError as error:
             return error
 
-    def _missing(self, face: Path, name: str) -> list[int]:
+    def _missing(self, face: Path, name: str, begun: bool) -> list[int]:
         """Which of a face's pictures are not there, or are older than it."""
         made: dict[int, float] = {}
-        for seed in range(self.variants + 1):
+        for seed in range(self.variants + 1) if begun else ():
             with contextlib.suppress(OSError):
                 made[seed] = modified(self.out / _picture(name, seed, self.form))
         try:
@@ -271,6 +275,18 @@ class _Work:
         except OSError:  # it is named when it is read
             prepared = math.inf
         return [n for n in range(self.variants + 1) if made.get(n, -math.inf) < prepared]
+
+
+def _begun(out: Path, names: Sequence[str], variants: int, form: str) -> np.ndarray:
+    """(n,) bool: of which faces there may be pictures; in a bucket one list of all says it.
+
+    There a question for each costs as much as writing it.
+    """
+    if not is_address(out):
+        return np.ones(len(names), bool)
+    there = {str(file) for file in cast(Address, out / "pictures").files()}
+    wanted = [[f"{out}/{_picture(name, n, form)}" for n in range(variants + 1)] for name in names]
+    return np.array([not there.isdisjoint(some) for some in wanted])
 
 
 def _check_subjects(rows: pd.DataFrame, data: Path) -> None:
