@@ -285,8 +285,11 @@ def _begun(out: Path, names: Sequence[str], variants: int, form: str) -> np.ndar
     if not is_address(out):
         return np.ones(len(names), bool)
     there = {str(file) for file in cast(Address, out / "pictures").files()}
-    wanted = [[f"{out}/{_picture(name, n, form)}" for n in range(variants + 1)] for name in names]
-    return np.array([not there.isdisjoint(some) for some in wanted])
+
+    def wanted(name: str) -> Iterator[str]:
+        return (f"{out}/{_picture(name, seed, form)}" for seed in range(variants + 1))
+
+    return np.array([not there.isdisjoint(wanted(name)) for name in names], bool)
 
 
 def _check_subjects(rows: pd.DataFrame, data: Path) -> None:
