@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -118,7 +118,7 @@ def here(path: Path) -> Iterator[Path]:
         yield copy
 
 
-@lru_cache(maxsize=None)
+@cache
 def _file_system(bucket: str, process: int) -> Any:
     """What fsspec makes of a bucket: one in a process, which its threads share."""
     import fsspec.core

@@ -127,7 +127,9 @@ preprocess("s3://bucket/photos", "s3://bucket/faces", workers=1, progress=False)
     killed_when(lambda: len(bucket.files.find("bucket/faces/manifest.partial")) > 2, code)
     there = bucket.contents("faces")
     assert len(there) > 6 and "settings.json" in there and "manifest.csv" not in there
-    with pytest.raises(DataError, match=r"s3://bucket/faces/manifest\.csv: .*interrupted: run it ag"):
+    with pytest.raises(
+        DataError, match=r"s3://bucket/faces/manifest\.csv: .*interrupted: run it ag"
+    ):
         augment("s3://bucket/faces", "s3://bucket/none", progress=False)
     summary = preprocess("s3://bucket/photos", "s3://bucket/faces", workers=1, progress=False)
     assert (summary.photos, summary.failed) == (13, 1)
