@@ -247,7 +247,7 @@ def augment(
     skipped = f", {done.skipped} faces skipped ({out / 'skipped.csv'})" if done.skipped else ""
     print(
         f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new{skipped}; "
-        f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
+        f"{done.images} lists them beside the real ones; {done.images.with_name('augmented.png')}"
     )
 
 
