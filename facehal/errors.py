@@ -37,6 +37,10 @@ class DataError(FacehalError):
     """A prepared data set is missing, incomplete or not one of ours."""
 
 
+class StorageError(FacehalError):
+    """A bucket cannot be reached: no single file's fault, and the job ends, to go on later."""
+
+
 class ConfigError(FacehalError):
     """An experiment file or option has an unknown name or an impossible value."""
 

@@ -3,18 +3,21 @@
 import contextlib
 import hashlib
 import os
-import re
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
-from facehal.errors import DataError, FacehalError
+from facehal.errors import FacehalError
+from facehal.places import Address, is_address, path_of
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write a file whole or not at all, making its folder; OSError as from `open`."""
-    path = Path(path)
+    path = path_of(path)
+    if is_address(path):
+        path.write_bytes(data)  # whole or not at all, as buckets have it
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
     try:
@@ -46,24 +49,10 @@ def write_text(
         raise error(f"{path}: cannot be written ({reason.strerror or reason})") from reason
 
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)  # `Path` leaves one slash; not `C:/`
-
-
-def refuse_urls(*paths: str | os.PathLike[str]) -> None:
-    """Say of ``s3://…`` and the like what they are, where "no such folder" would mislead.
-
-    Raises:
-        DataError: one of the paths is a URL.
-    """
-    for path in paths:
-        if _URL.match(os.fspath(path)):
-            raise DataError(
-                f"{path}: an address, not a folder; mount the bucket (docs/scale.md), or copy it"
-            )
-
-
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:
     """Delete what `write_bytes` had not finished, anywhere in a folder, when it was killed."""
+    if is_address(folder):  # where that does not stay behind
+        return
     for unfinished in Path(folder).rglob(".*.tmp"):
         unfinished.unlink(missing_ok=True)
 
@@ -84,7 +73,13 @@ def replacing(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[P
     Raises:
         OSError: it cannot be written.
     """
-    path = Path(path)
+    path = path_of(path)
+    if isinstance(path, Address):
+        with tempfile.TemporaryDirectory() as folder:
+            part = Path(folder) / path.name
+            yield part
+            path.upload(part)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".writing-") as folder:
         part = Path(folder) / path.name
@@ -104,7 +99,7 @@ def locked(
     """Keeps out whoever else asks for the same folder, until left or the process ends.
 
     The lock is on the file ``.lock`` in the folder, which may stay behind: it means nothing when
-    nobody holds it. A file system without locks lets everybody in.
+    nobody holds it. A file system without locks lets everybody in, and so does a bucket.
 
     Args:
         folder: an existing folder.
@@ -113,6 +108,9 @@ def locked(
     Raises:
         FacehalError: as ``error``: "folder: another process is writing to it …".
     """
+    if is_address(folder):
+        yield
+        return
     import filelock  # here: most commands lock nothing, and start sooner without it
 
     lock: filelock.BaseFileLock
@@ -154,6 +152,8 @@ def first_outside(folder: str | os.PathLike[str], names: Iterable[str]) -> str |
     Besides :func:`leaves_folder`: those in a folder that is a link to somewhere else. The files
     themselves are not looked at (:func:`linked_out`): there may be many.
     """
+    if is_address(folder):  # no links there
+        return next(filter(leaves_folder, names), None)
     places, known = _places(folder), set[str]()
     for name in names:
         if leaves_folder(name):
@@ -168,7 +168,11 @@ def first_outside(folder: str | os.PathLike[str], names: Iterable[str]) -> str |
 
 def linked_out(folder: str | os.PathLike[str], path: str | os.PathLike[str]) -> bool:
     """Whether a file of a folder is a link to something outside of it."""
-    return os.path.islink(path) and not _real(path).startswith(_places(folder))
+    return (
+        not is_address(path)
+        and os.path.islink(path)
+        and not _real(path).startswith(_places(folder))
+    )
 
 
 def _places(folder: str | os.PathLike[str]) -> tuple[str, ...]:

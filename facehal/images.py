@@ -5,12 +5,14 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
 
 from facehal.errors import ImageError
 from facehal.files import write_bytes
+from facehal.places import Address, is_address, path_of
 from facehal.quiet import decoding
 
 EXTENSIONS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
@@ -29,7 +31,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
         ImageError: "path: reason": the file is missing, unreadable, empty, cut short, not a
             picture, or of floating-point numbers.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -228,16 +230,20 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
     """Return the picture files among files and folders (searched in depth), sorted by name.
 
     A folder gives the files with one of `EXTENSIONS`; hidden files and folders are left out, and
-    links to folders are not followed. A file named outright is taken whatever its name.
+    links to folders are not followed. A file named outright is taken whatever its name. Those in
+    buckets, which `facehal.places.place` names, come last.
 
     Raises:
         ImageError: a path does not exist.
+        DataError: a URL.
     """
-    if isinstance(paths, str | os.PathLike):
+    if isinstance(paths, str | os.PathLike | Address):
         paths = [paths]
     found: set[Path] = set()
-    for path in map(Path, paths):
-        if path.is_dir():
+    for path in map(path_of, paths):
+        if is_address(path):
+            found.update(_pictures_at(path))
+        elif path.is_dir():
             for folder, subfolders, names in os.walk(path):
                 subfolders[:] = [name for name in subfolders if not name.startswith(".")]
                 found.update(
@@ -249,7 +255,21 @@ def list_images(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
             found.add(path)
         else:
             raise ImageError(f"{path}: no such file or folder")
-    return sorted(found)
+    addresses = {path for path in found if is_address(path)}
+    return [*sorted(found - addresses), *sorted(addresses)]
+
+
+def _pictures_at(address: Path) -> Iterator[Path]:
+    """The same of an address in a bucket."""
+    if address.is_file():
+        yield address
+        return
+    if not address.is_dir():
+        raise ImageError(f"{address}: no such file or folder")
+    for file in cast(Address, address).files():
+        names = file.relative_to(address).parts
+        if file.suffix.lower() in EXTENSIONS and not any(name.startswith(".") for name in names):
+            yield file
 
 
 def contact_sheet(

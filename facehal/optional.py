@@ -13,7 +13,7 @@ OR_NONE = "; a shipped model or a .onnx file needs none: pip install 'facehal[on
 """What else there is for who only uses a model."""
 
 # The others stand in `export`, which has ONNX Runtime, too.
-_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "ray": "ray"}
+_EXTRAS = {"onnxruntime": "onnx", "tensorflow": "tensorflow", "ray": "ray", "fsspec": "buckets"}
 
 
 def installed(package: str) -> bool:
@@ -22,7 +22,7 @@ def installed(package: str) -> bool:
 
 
 def require(package: str, purpose: str) -> Any:
-    """Imports a package of the extras ``onnx``, ``export``, ``tensorflow`` and ``ray``.
+    """Imports a package of an extra: ``onnx``, ``export``, ``tensorflow``, ``ray``, ``buckets``.
 
     ONNX Runtime would report its use to its makers; that is off unless the user's environment says
     otherwise (``ORT_DISABLE_TELEMETRY``, which it reads once, when it is imported).

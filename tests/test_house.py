@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "facehal"
 FLOORS = (
     (
         *("errors", "files", "quiet", "images", "videos", "config", "backend", "optional"),
-        *("processes", "hub", "shipped", "variants"),
+        *("processes", "hub", "shipped", "variants", "places"),
     ),
     ("weights",),
     ("faces", "layers"),

@@ -17,6 +17,7 @@ UNIX = ("fcntl", "resource", "pwd", "grp", "termios")
 HEAVY = (
     *("keras", "tensorflow", "jax", "jaxlib", "torch", "onnx", "tf2onnx", "h5py", "ml_dtypes"),
     *("pandas", "scipy", "skimage", "matplotlib", "PIL", "yaml", "filelock", "gradio"),
+    *("fsspec", "s3fs"),
 )
 
 WITHOUT = """

@@ -23,7 +23,9 @@ def preprocess(
 ) -> None:
     """Photos → aligned faces, masks' landmarks and a contact sheet. Can be interrupted."""
     from facehal.jobs.preprocess import preprocess as run
+    from facehal.places import place
 
+    raw, out = place(raw), place(out)
     with ray_cluster(ray, workers) as cluster:
         summary = run(raw, out, size=size, workers=workers, landmarks=landmarks, on=cluster)
     print(summary)

@@ -244,10 +244,14 @@ def augment(
             workers=workers,
             on=cluster,
         )
-    skipped = f", {done.skipped} faces skipped ({out / 'skipped.csv'})" if done.skipped else ""
+    skipped = (
+        f", {done.skipped} faces skipped ({done.images.with_name('skipped.csv')})"
+        if done.skipped
+        else ""
+    )
     print(
         f"{done.pictures} pictures of {done.subjects} subjects, {done.new} of them new{skipped}; "
-        f"{done.images} lists them beside the real ones; {out / 'augmented.png'}"
+        f"{done.images} lists them beside the real ones; {done.images.with_name('augmented.png')}"
     )
 
 

@@ -18,6 +18,7 @@ from facehal.errors import DataError, ImageError, first_line
 from facehal.faces.mask import hull_masks
 from facehal.files import first_outside, linked_out
 from facehal.images import read_image
+from facehal.places import Address, here, path_of
 
 KEPT = ["file", "face", "subject", "source_sha256"]
 """The manifest's columns that a `FaceSet` holds as texts; with the landmarks all it needs."""
@@ -63,17 +64,18 @@ class FaceSet:
         The number, and not the folder's name, so that `labels` stay when folders are moved.
 
         Args:
-            folder: output folder of `preprocess`, or several.
+            folder: output folder of `preprocess`, or several; one in a bucket as what
+                `facehal.places.place` makes of its address.
             limit: take the first so many faces, of all folders together. The rest of the manifest
                 is not read where there is but one.
 
         Raises:
-            DataError: no folder; no manifest, not one of ours, no usable face in it, a face that
-                lies outside of the folder or has no landmarks, or nothing that says how large a
-                face is; folders whose faces differ in size.
+            DataError: no folder, or a URL; no manifest, not one of ours, no usable face in it, a
+                face that lies outside of the folder or has no landmarks, or nothing that says how
+                large a face is; folders whose faces differ in size.
         """
-        several = (folder,) if isinstance(folder, str | os.PathLike) else folder
-        folders = tuple(map(Path, several))
+        several = (folder,) if isinstance(folder, str | os.PathLike | Address) else folder
+        folders = tuple(map(path_of, several))
         if not folders:
             raise DataError("no folder of prepared faces is named")
         if limit is not None and limit < 1:
@@ -358,10 +360,10 @@ def check_side(prepared: int, wanted: int) -> None:
 
 
 def _manifest(folder: str | os.PathLike[str]) -> Path:
-    path = Path(folder) / "manifest.csv"
+    path = path_of(folder) / "manifest.csv"
     if not path.is_file():
         hint = f"run `facehal preprocess PHOTOS {folder}` first"
-        if path.with_name("manifest.partial.csv").is_file():
+        if any(path.with_name(f"manifest.partial{end}").exists() for end in (".csv", "")):
             hint = "preprocessing was interrupted: run it again, it goes on"
         raise DataError(f"{path}: no manifest: {hint}")
     return path
@@ -369,9 +371,18 @@ def _manifest(folder: str | os.PathLike[str]) -> Path:
 
 def _parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFrame]:
     """The manifest's rows, some thousands at a time; all columns or some, landmarks as float32."""
+    try:
+        with here(path) as file:
+            yield from _parts_of(file, path, columns)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or 'cannot be read'}") from error
+
+
+def _parts_of(file: Path, path: Path, columns: list[str] | None) -> Iterator[pd.DataFrame]:
+    """The same of a file that errors call by another name."""
     options = {"keep_default_na": False, "encoding_errors": "surrogateescape"}
     try:
-        header = pd.read_csv(path, nrows=0, **options).columns
+        header = pd.read_csv(file, nrows=0, **options).columns
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a manifest: {first_line(error)}") from error
     absent = [name for name in COLUMNS if name not in header]
@@ -379,7 +390,7 @@ def _parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFram
         raise DataError(f"{path}: the column {absent[0]} is missing: preprocess the photos again")
     try:
         parts = pd.read_csv(
-            path,
+            file,
             usecols=columns,
             # "NA" and "None" are names of people, too: only numbers can be missing. Objects, for
             # names that are no UTF-8 have no place in Arrow's strings.
@@ -394,8 +405,6 @@ def _parts(path: Path, columns: list[str] | None = None) -> Iterator[pd.DataFram
         raise DataError(f"{path}: not a manifest: {first_line(error)}") from error
     except ValueError as error:  # what is no number
         raise DataError(f"{path}: a face has no landmarks: preprocess the photos again") from error
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or 'cannot be read'}") from error
 
 
 def _points(frame: pd.DataFrame) -> np.ndarray:

@@ -4,6 +4,7 @@ Nothing here knows of folders, processes or earlier runs: that is `facehal.jobs.
 """
 
 import hashlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -49,6 +50,10 @@ Finder = Callable[[np.ndarray], Found]
 """A photo (H, W, 3) uint8 RGB → what is in it; ImageError with the reason if that is not known."""
 
 
+# Photos from a bucket are prepared in threads; the detector is for one of them at a time.
+_DETECTING = threading.Lock()
+
+
 @lru_cache(maxsize=1)
 def _detector() -> LandmarkDetector:
     return LandmarkDetector()
@@ -60,7 +65,8 @@ def detected(photo: np.ndarray) -> Found:
     Raises:
         WeightsError: dlib or its landmark model is not installed.
     """
-    faces = _detector().detect(photo)
+    with _DETECTING:
+        faces = _detector().detect(photo)
     return Found(len(faces), faces[0].points, faces[0].box) if faces else Found(0)
 
 

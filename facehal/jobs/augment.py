@@ -4,15 +4,17 @@ Made for sets of millions: of the pictures some hundred are in memory at a time,
 a row per face. The pictures themselves say what is done, so that a job that was killed goes on.
 """
 
+import contextlib
 import csv
 import json
 import math
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,6 @@ from facehal.errors import ConfigError, DataError
 from facehal.faces.mask import hull_masks
 from facehal.files import (
     locked,
-    refuse_urls,
     remove_unfinished,
     replacing,
     unique_names,
@@ -33,6 +34,7 @@ from facehal.inference.hallucinator import Portable, portable
 from facehal.jobs.mapping import Engine, Threads, each, processes
 from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
+from facehal.places import Address, between, is_address, modified, overlapped, place
 from facehal.processes import usable_cores
 from facehal.shipped import find_model
 from facehal.weights.store import file_sha256
@@ -91,7 +93,9 @@ def augment(
     (:class:`facehal.jobs.records.Skipped`); ``images.csv`` is without them.
 
     Args:
-        data: a folder that ``preprocess`` wrote from photos in a folder per subject.
+        data: a folder that ``preprocess`` wrote from photos in a folder per subject; here and for
+            ``out`` an address of a bucket, too (:mod:`facehal.places`), where one job at a time may
+            write: nothing keeps a second one out.
         out: folder for ``pictures/SUBJECT/NAME.png``; ``images.csv`` (``file``, relative to
             ``out``; ``subject``; ``label``, subjects numbered from 0; ``synthetic``, 0 or 1;
             ``variant``, 0 or its number; ``split``, ``train`` or ``val``, 9 : 1, a face and its
@@ -112,18 +116,18 @@ def augment(
         progress: draw a bar on standard error.
 
     Raises:
-        DataError: a URL, no prepared faces, faces without a subject, none that can be used, ``out``
+        DataError: no prepared faces, faces without a subject, none that can be used, ``out``
             holds the pictures of another model or is written to by another process, or a worker
             process died.
         ConfigError: an odd option.
+        StorageError: no way into a bucket, or no longer; the pictures that are there stay.
         FacehalError: no such model, it knows no variants, or a file cannot be written.
     """
     if form not in WRITERS:
         raise ConfigError(f"format {form}: there are {' and '.join(WRITERS)}")
     if min(variants, batch_size - 1) < 0:
         raise ConfigError("variants are 0 or more, a batch 1 or more")
-    refuse_urls(data, out)
-    data, out = Path(data), Path(out)
+    data, out = place(data), place(out)
     prepared = FaceSet.open(data, limit)
     rows = prepared.frame
     _check_subjects(rows, data)
@@ -141,11 +145,14 @@ def augment(
         _claim(out, data, model, form)
         work = _Work(source, out, prepared.side, variants, form)
 
+        begun = _begun(out, names, variants, form)
+
         def send(chunk: range) -> _Chunk:
             return _Chunk(
                 prepared.paths(chunk),
                 prepared.landmarks[chunk.start : chunk.stop],
                 names[chunk.start : chunk.stop],
+                begun[chunk.start : chunk.stop],
             )
 
         new, usable = 0, np.ones(len(rows), bool)
@@ -161,8 +168,8 @@ def augment(
             progress=progress,
         ):
             new += done.result.new
-            for place, damage in done.result.damaged.items():
-                row = done.item[place]
+            for index, damage in done.result.damaged.items():
+                row = done.item[index]
                 usable[row] = False
                 skipped.add(str(prepared.paths([row])[0]), damage)
         remove_unfinished(out / "pictures")
@@ -188,12 +195,13 @@ class _Chunk:
     faces: Sequence[Path]
     points: np.ndarray  # (n, 68, 2)
     names: Sequence[str]  # of their pictures, without the ending
+    begun: np.ndarray  # (n,) bool, whether there may be any of them
 
 
 @dataclass
 class _Outcome:
     new: int = 0  # pictures
-    damaged: dict[int, DataError] = field(default_factory=dict)  # by their place in the chunk
+    damaged: dict[int, DataError] = field(default_factory=dict)  # by their number in the chunk
 
 
 # The engine `keras` works in threads, whose model one of them has at a time.
@@ -211,15 +219,21 @@ class _Work:
     form: str
 
     def __call__(self, chunk: _Chunk) -> _Outcome:
+        waits = is_address(self.out) or is_address(chunk.faces[0])
+        with overlapped(waits=waits) as mapped:
+            return self._made(chunk, mapped)
+
+    def _made(self, chunk: _Chunk, mapped: Callable[..., Iterator[Any]]) -> _Outcome:
         outcome = _Outcome()
-        missing = [list(self._missing(*one)) for one in zip(chunk.faces, chunk.names, strict=True)]
+        missing = list(mapped(self._missing, chunk.faces, chunk.names, chunk.begun))
+        wanting = [index for index, seeds in enumerate(missing) if seeds]
         read: dict[int, np.ndarray] = {}
-        for place, path in enumerate(chunk.faces):
-            try:
-                if missing[place]:
-                    read[place] = read_face(path, self.side)
-            except DataError as error:
-                outcome.damaged[place] = error
+        found = mapped(self._read, [chunk.faces[index] for index in wanting])
+        for index, face in zip(wanting, found, strict=True):
+            if isinstance(face, DataError):
+                outcome.damaged[index] = face
+            else:
+                read[index] = face
         if not read:
             return outcome
         hallucinator = self.model.load()
@@ -228,7 +242,7 @@ class _Work:
         faces, masks = shrunk(*whole, hallucinator.side)
         masked = to_float(faces) * masks[..., None]
         for seed in range(self.variants + 1):
-            wanted = [i for i, place in enumerate(places) if seed in missing[place]]
+            wanted = [i for i, index in enumerate(places) if seed in missing[index]]
             if not wanted:
                 continue
             with _MODEL:
@@ -238,25 +252,44 @@ class _Work:
                     seeds=[seed or None] * len(wanted),
                     batch_size=len(wanted),
                 )
-            for i, picture in zip(wanted, pictures, strict=True):
-                name = _picture(chunk.names[places[i]], seed, self.form)
-                WRITERS[self.form](self.out / name, picture)
+            names = [_picture(chunk.names[places[i]], seed, self.form) for i in wanted]
+            for _ in mapped(WRITERS[self.form], [self.out / name for name in names], pictures):
+                pass
             outcome.new += len(wanted)
         return outcome
 
-    def _missing(self, face: Path, name: str) -> Iterator[int]:
-        """Which of a face's pictures are not there, or are older than it."""
+    def _read(self, face: Path) -> np.ndarray | DataError:
         try:
-            prepared = os.stat(face).st_mtime
+            return read_face(face, self.side)
+        except DataError as error:
+            return error
+
+    def _missing(self, face: Path, name: str, begun: bool) -> list[int]:
+        """Which of a face's pictures are not there, or are older than it."""
+        made: dict[int, float] = {}
+        for seed in range(self.variants + 1) if begun else ():
+            with contextlib.suppress(OSError):
+                made[seed] = modified(self.out / _picture(name, seed, self.form))
+        try:
+            prepared = modified(face) if made else math.inf
         except OSError:  # it is named when it is read
             prepared = math.inf
-        for seed in range(self.variants + 1):
-            try:
-                made = os.stat(self.out / _picture(name, seed, self.form)).st_mtime
-            except OSError:
-                made = -math.inf
-            if made < prepared:
-                yield seed
+        return [n for n in range(self.variants + 1) if made.get(n, -math.inf) < prepared]
+
+
+def _begun(out: Path, names: Sequence[str], variants: int, form: str) -> np.ndarray:
+    """(n,) bool: of which faces there may be pictures; in a bucket one list of all says it.
+
+    There a question for each costs as much as writing it.
+    """
+    if not is_address(out):
+        return np.ones(len(names), bool)
+    there = {str(file) for file in cast(Address, out / "pictures").files()}
+
+    def wanted(name: str) -> Iterator[str]:
+        return (f"{out}/{_picture(name, seed, form)}" for seed in range(variants + 1))
+
+    return np.array([not there.isdisjoint(wanted(name)) for name in names], bool)
 
 
 def _check_subjects(rows: pd.DataFrame, data: Path) -> None:
@@ -335,7 +368,7 @@ def _write_list(
     labels = {name: index for index, name in enumerate(sorted(set(subjects[usable])))}
     # Of every face, also of a damaged one: the others' split does not change when it is mended.
     training = np.random.default_rng(0).random(len(rows)) < TRAINING_SHARE
-    to_data = Path(os.path.relpath(data, out)).as_posix()
+    to_data = between(out, data)
     faces = rows["face"].to_numpy(object)
     path = out / "images.csv"
     try:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from facehal.errors import FacehalError
+from facehal.errors import FacehalError, StorageError
 from facehal.faces import background as backgrounds
 from facehal.faces.paste import paste as paste_into
-from facehal.files import refuse_urls, unique_names
+from facehal.files import unique_names
 from facehal.images import contact_sheet, list_images, read_image, to_uint8, write_png
 from facehal.inference.hallucinator import AlignedFace, Hallucinator, Portable
 from facehal.jobs.mapping import each
 from facehal.jobs.on_ray import Ray
 from facehal.jobs.records import Skipped
+from facehal.places import is_address, place
 
 CHUNK = 8  # photos that are worked on together
 SHEET_ROWS = 24  # of hallucinated.png
@@ -52,12 +53,15 @@ def find_photos(paths: Sequence[Path], out: Path, outputs: Sequence[str] = OUTPU
     Raises:
         FacehalError: a path does not exist, or there are no photos.
     """
+    paths, out = [place(path) for path in paths], place(out)
     named = {path for path in paths if not path.is_dir()}
     written = [out.resolve() / name for name in outputs]
 
     def is_ours(file: Path) -> bool:
+        if is_address(file) != is_address(out):
+            return False
         where = file.parent.resolve() / file.name
-        return any(where.is_relative_to(place) for place in written)
+        return any(where.is_relative_to(folder) for folder in written)
 
     files = list_images(paths)
     found = [file for file in files if file in named or not is_ours(file)]
@@ -84,8 +88,9 @@ def hallucinate(
     in ``skipped.csv``. What was finished is on the sheet and in the list also after Ctrl-C.
 
     Args:
-        photos: files. The pictures have their names; two of one name get a number.
-        out: folder for the pictures.
+        photos: files, here or in a bucket. The pictures have their names; two of one name get a
+            number.
+        out: folder for the pictures; an address of a bucket, too (:mod:`facehal.places`).
         hallucinator: the model; a portable one on a Ray cluster.
         paste: also ``pasted/``: the photos themselves with hallucinated surroundings of the face.
         background: a picture; also ``background/``: the hallucinated person in front of it.
@@ -96,12 +101,12 @@ def hallucinate(
 
     Raises:
         ImageError: the background cannot be read, or a picture cannot be written.
-        DataError: ``out`` is a URL, or the cluster does not see the photos.
+        DataError: the cluster does not see the photos.
+        StorageError: no way into a bucket.
         FacehalError: none of the photos could be used, or the model knows no variants.
     """
-    refuse_urls(out)
-    out = Path(out)
-    behind = None if background is None else read_image(background)
+    out = place(out)
+    behind = None if background is None else read_image(place(background))
     if on is not None:
         if not isinstance(hallucinator, Portable):
             raise TypeError("on a Ray cluster the model is a Portable: portable(model)")
@@ -169,12 +174,14 @@ class _Work:
         model = self.model.load() if isinstance(self.model, Portable) else self.model
         results: list[Cells | FacehalError] = []
         found: dict[int, AlignedFace] = {}
-        for place, photo in enumerate(chunk.photos):
+        for index, photo in enumerate(chunk.photos):
             results.append([])
             try:
-                found[place] = model.prepare(photo)
+                found[index] = model.prepare(photo)
+            except StorageError:  # the next photo would have it, too
+                raise
             except FacehalError as error:
-                results[place] = error
+                results[index] = error
         if not found:
             return results
         masked = np.stack([face.masked for face in found.values()])
@@ -185,24 +192,24 @@ class _Work:
             model.from_masks(masked, masks, seeds=[seed] * len(found))
             for seed in range(1, self.variants + 1)
         ]
-        for row, (place, face) in enumerate(found.items()):
+        for row, (index, face) in enumerate(found.items()):
             pictures = [some[row] for some in outputs.values()]
             try:
-                made = dict(self._made(chunk.photos[place], face, pictures[-1]))
+                made = dict(self._made(chunk.photos[index], face, pictures[-1]))
             except FacehalError as error:  # a photo that cannot be pasted into
-                results[place] = error
+                results[index] = error
                 continue
             # Outside of that: where one picture cannot be written, neither can the others.
             for folder, picture in made.items():
-                write_png(self.out / folder / chunk.names[place], picture)
+                write_png(self.out / folder / chunk.names[index], picture)
             variants = [some[row] for some in others]
             for seed, picture in enumerate(variants, 1):
-                stem = chunk.names[place].removesuffix(".png")
+                stem = chunk.names[index].removesuffix(".png")
                 write_png(self.out / "variants" / f"{stem}_{seed}.png", picture)
             if chunk.shown:
                 last = [made[name] for name in ("background",) if name in made]
                 cells = [face.face, face.masked, *pictures, *variants, *last]
-                results[place] = [to_uint8(cell) for cell in cells]
+                results[index] = [to_uint8(cell) for cell in cells]
         return results
 
     def _made(

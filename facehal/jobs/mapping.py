@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 
 from facehal.errors import ConfigError, DataError, FacehalError
 from facehal.jobs.records import Skipped
+from facehal.places import overlapped
 from facehal.processes import follow_parent, ignore_interrupts, interrupts_held
 
 Item = TypeVar("Item")
@@ -167,6 +168,7 @@ def each(
     send: Callable[[Item], object] | None = None,
     engine: Engine | None = None,
     together: int = 1,
+    waits: bool = False,
     journal: Callable[[Sequence[Result]], object] | None = None,
     skipped: Skipped | None = None,
     name: Callable[[Item], str] = str,
@@ -190,6 +192,7 @@ def each(
         engine: where; by default in this process.
         together: the most items that go to a worker at once, where there are several: small work
             is not worth a way of its own.
+        waits: the work waits for a bucket: a worker does those that go to it together in threads.
         journal: notes results, before they are given, where a killed process cannot take them
             with it.
         skipped: takes the items for which the work raises a FacehalError; the others go on.
@@ -209,7 +212,8 @@ def each(
     """
     engine = engine or Serial()
     failed: dict[int, FacehalError] = {}
-    many = max(1, min(together, len(items) // (4 * engine.workers))) if engine.workers > 1 else 1
+    alone = engine.workers == 1 and not waits
+    many = 1 if alone else max(1, min(together, len(items) // (4 * engine.workers)))
 
     def pieces() -> Iterator[list[tuple[int, object]]]:
         for start in range(0, len(items), many):
@@ -228,7 +232,7 @@ def each(
         disable=not progress,
         smoothing=0.05,
     ) as bar:
-        answers = engine.run(_Piecewise(work), pieces())
+        answers = engine.run(_Piecewise(work, waits), pieces())
         try:
             for answer in answers:
                 if journal is not None:
@@ -259,12 +263,15 @@ class _Piecewise:
     """The work on several items, in one go and with the errors that belong to one item."""
 
     work: Callable[[Any], object]
+    waits: bool
 
     def __call__(self, piece: list[tuple[int, object]]) -> list[tuple[int, Any]]:
-        answers: list[tuple[int, Any]] = []
-        for index, item in piece:
-            try:
-                answers.append((index, self.work(item)))
-            except FacehalError as error:
-                answers.append((index, _Failed(error)))
-        return answers
+        with overlapped(waits=self.waits) as mapped:
+            return list(mapped(self._one, piece))
+
+    def _one(self, numbered: tuple[int, object]) -> tuple[int, object]:
+        index, item = numbered
+        try:
+            return index, self.work(item)
+        except FacehalError as error:
+            return index, _Failed(error)

@@ -2,7 +2,7 @@
 
 Ray places the workers, starts a killed one again and gives it its piece once more. What is done
 twice so is written twice, the same, and noted once. All machines must see the files under the same
-names: on a shared folder, or because there is one machine.
+names: on a shared folder, in a bucket, or because there is one machine.
 """
 
 import contextlib
@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 import cv2
 
-from facehal.errors import ConfigError, DataError, first_line
+from facehal.errors import ConfigError, DataError, FacehalError, first_line
 from facehal.optional import require
+from facehal.places import is_address, place
 from facehal.processes import usable_cores
 
 Piece = TypeVar("Piece")
@@ -119,6 +120,8 @@ class Ray:
     def check(self, out: Path, *folders: Path) -> None:
         """Looks whether every machine sees the folders, and writes where this one reads.
 
+        Of what is in a bucket, whether every machine has the packages and is let in.
+
         Args:
             out: where the results go; it exists.
             folders: others that are read.
@@ -127,22 +130,32 @@ class Ray:
             DataError: one does not, or the package is not installed there.
         """
         probe = self._ray.remote(_missing)
-        with tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".tmp") as mark:
-            paths = [os.path.abspath(path) for path in (Path(mark.name), *folders)]
+        addresses = [str(path) for path in (out, *folders) if is_address(path)]
+        with contextlib.ExitStack() as marked:
+            seen = [path for path in (out, *folders) if not is_address(path)]
+            if not is_address(out):
+                mark = marked.enter_context(
+                    tempfile.NamedTemporaryFile(dir=out, prefix=".", suffix=".tmp")
+                )
+                seen[0] = Path(mark.name)
+            paths = [os.path.abspath(path) for path in seen]
             try:
                 found = self._ray.get(
                     [
                         probe.options(
                             num_cpus=0, scheduling_strategy=self._affinity(node, soft=False)
-                        ).remote(paths)
+                        ).remote(paths, addresses)
                         for node in sorted(set(self._places))
                     ]
                 )
             except self._ray.exceptions.RayError as error:
                 raise DataError(f"a machine of the Ray cluster: {first_line(error)}") from error
-        for host, missing in found:
+        for host, missing, trouble in found:
+            if trouble:
+                raise DataError(f"the machine {host} of the Ray cluster: {trouble}")
             if missing:
-                where = os.path.abspath(out) if missing[0] == paths[0] else missing[0]
+                is_mark = not is_address(out) and missing[0] == paths[0]
+                where = os.path.abspath(out) if is_mark else missing[0]
                 raise DataError(
                     f"{where}: the machine {host} of the Ray cluster does not see this folder; all "
                     "of them need it under one name"
@@ -248,8 +261,14 @@ class _Worker:
         return self._work(piece)
 
 
-def _missing(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """The machine's name, and which of the paths it does not see."""
+def _missing(paths: Sequence[str], addresses: Sequence[str]) -> tuple[str, list[str], str]:
+    """The machine's name, which of the paths it does not see, and what keeps it from a bucket."""
     import socket
 
-    return socket.gethostname(), [path for path in paths if not os.path.exists(path)]
+    trouble = ""
+    try:
+        for address in addresses:
+            place(address).exists()
+    except FacehalError as error:
+        trouble = str(error)
+    return socket.gethostname(), [path for path in paths if not os.path.exists(path)], trouble

@@ -7,7 +7,8 @@ What lies in the output folder:
   (`facehal.data.schema.COLUMNS`);
 - `contact_sheet.png`: faces from the whole set with the hull of their landmarks drawn in;
 - `settings.json`: what the faces depend on besides the photos: their size, who found the landmarks;
-- `manifest.partial.csv`: the journal, while the job runs or when it was cut off.
+- `manifest.partial.csv`: the journal, while the job runs or when it was cut off; in a bucket files
+  in the folder `manifest.partial`.
 """
 
 import csv
@@ -30,7 +31,6 @@ from facehal.errors import ConfigError, DataError, ImageError
 from facehal.faces.alignment import EYE_DISTANCE, EYE_MIDDLE
 from facehal.files import (
     first_outside,
-    refuse_urls,
     remove_unfinished,
     unique_names,
     write_bytes,
@@ -38,14 +38,25 @@ from facehal.files import (
 from facehal.images import contact_sheet, list_images, read_image, write_png
 from facehal.jobs.mapping import Engine, each, processes
 from facehal.jobs.on_ray import Ray
-from facehal.jobs.records import RowJournal, csv_bytes, read_rows, row_of, write_rows
+from facehal.jobs.records import (
+    csv_bytes,
+    journal_at,
+    read_journal,
+    read_rows,
+    remove_journal,
+    row_of,
+    write_rows,
+)
+from facehal.places import here, is_address, place
 from facehal.processes import usable_cores
 from facehal.weights import store
 
+JOURNAL = "manifest.partial.csv"
 MIN_SIZE = 8
 """Smallest side of an aligned face in pixels: that of the first block."""
 
 _TOGETHER = 16  # photos that go to a worker at once
+_FROM_AFAR = 64  # and from a bucket or to one, where it asks for many at a time
 _SHEET_FACES, _SHEET_COLUMNS, _SHEET_SIDE = 24, 6, 256
 
 _Done = tuple[Row, bool]  # a row, and whether it was made now
@@ -136,7 +147,8 @@ def preprocess(
     `if __name__ == "__main__":`), as always with Python's multiprocessing.
 
     Args:
-        raw_dir: folder of photos.
+        raw_dir: folder of photos; here and for `out_dir` an address of a bucket, too
+            (:mod:`facehal.places`).
         out_dir: where the results go; it may lie inside `raw_dir`.
         size: side of the aligned faces in pixels, 8 or more. Photos whose eyes are less than
             size / 8 pixels apart are left out: they would be enlarged more than twice.
@@ -148,19 +160,19 @@ def preprocess(
         progress: show a bar.
 
     Raises:
-        DataError: a URL, no photos, an unusable landmarks file, a worker process died, `out_dir`
+        DataError: no photos, an unusable landmarks file, a worker process died, `out_dir`
             cannot be written, or its manifest names faces outside of it.
         ConfigError: fewer than one worker, or a size below 8.
         WeightsError: dlib or its model is not installed (and `landmarks` is not given).
+        StorageError: no way into a bucket, or no longer; what is done has been kept.
         KeyboardInterrupt: passed on, after what is done has been kept.
     """
     if workers is not None and workers < 1:
         raise ConfigError(f"workers must be at least 1, not {workers}")
     if size < MIN_SIZE:
         raise ConfigError(f"size must be at least {MIN_SIZE}, not {size}")
-    refuse_urls(raw_dir, out_dir)
     start = time.perf_counter()
-    raw, out = Path(raw_dir), Path(out_dir)
+    raw, out = place(raw_dir), place(out_dir)
     photos = _photos(raw, out)
     given = None if landmarks is None else read_landmarks(landmarks)
     if given is None:
@@ -177,7 +189,7 @@ def preprocess(
         _tidy(out, rows, earlier)
         write_rows(out / "manifest.csv", COLUMNS, (row.line for row in rows))
         _write_sheet(out, [row for row in rows if not row.reason])
-        (out / "manifest.partial.csv").unlink(missing_ok=True)
+        remove_journal(out / JOURNAL)
     except OSError as error:
         raise DataError(f"{out}: cannot be written: {error.strerror or error}") from error
     except ImageError as error:
@@ -204,7 +216,10 @@ def read_landmarks(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         DataError: the file is missing, no CSV, lacks columns, or has points that are no numbers.
     """
     try:
-        with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        with (
+            here(place(path)) as at,
+            at.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file,
+        ):
             reader = csv.DictReader(file)
             missing = [c for c in ["file", *PHOTO_POINTS] if c not in (reader.fieldnames or [])]
             if missing:
@@ -229,10 +244,11 @@ def _photos(raw: Path, out: Path) -> list[Path]:
     if not raw.is_dir():
         raise DataError(f"{raw}: no such folder of photos")
     inside, outside = out.resolve(), raw.resolve()
-    if inside == outside or outside.is_relative_to(inside / "faces"):
+    apart = is_address(raw) != is_address(out)
+    if not apart and (inside == outside or outside.is_relative_to(inside / "faces")):
         raise DataError(f"{out}: the results would overwrite the photos: name another folder")
     photos = list_images(raw)
-    if inside.is_relative_to(outside):
+    if not apart and inside.is_relative_to(outside):
         photos = [photo for photo in photos if not photo.resolve().is_relative_to(inside)]
     if not photos:
         raise DataError(f"{raw}: no pictures in this folder (jpg, png, webp, bmp, tif)")
@@ -242,7 +258,7 @@ def _photos(raw: Path, out: Path) -> list[Path]:
 def _settings(size: int, landmarks: str | os.PathLike[str] | None) -> bytes:
     source = "dlib"
     if landmarks is not None:
-        source = hashlib.sha256(Path(landmarks).read_bytes()).hexdigest()
+        source = hashlib.sha256(place(landmarks).read_bytes()).hexdigest()
     settings = {
         "version": 1,
         "size": size,
@@ -264,8 +280,8 @@ def _earlier_rows(out: Path, settings: bytes) -> dict[str, bytes]:
     """
     note = out / "settings.json"
     rows: dict[str, bytes] = {}
-    for name in ("manifest.csv", "manifest.partial.csv"):
-        found = {row["file"]: csv_bytes([row], COLUMNS) for row in read_rows(out / name, COLUMNS)}
+    for name, read in (("manifest.csv", read_rows), (JOURNAL, read_journal)):
+        found = {row["file"]: csv_bytes([row], COLUMNS) for row in read(out / name, COLUMNS)}
         # They will be written over and deleted.
         strange = first_outside(out, _faces(found))
         if strange is not None:
@@ -278,8 +294,8 @@ def _earlier_rows(out: Path, settings: bytes) -> dict[str, bytes]:
         return rows
     for face in _faces(rows):
         (out / face).unlink(missing_ok=True)
-    for name in ("manifest.csv", "manifest.partial.csv"):
-        (out / name).unlink(missing_ok=True)
+    (out / "manifest.csv").unlink(missing_ok=True)
+    remove_journal(out / JOURNAL)
     write_bytes(note, settings)
     return {}
 
@@ -318,7 +334,10 @@ def _subjects(raw: Path) -> dict[str, str]:
     path = raw / "manifest.csv"
     if not path.is_file():
         return {}
-    with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with (
+        here(path) as at,
+        at.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file,
+    ):
         reader = csv.DictReader(file)
         if not {"file", "subject"} <= set(reader.fieldnames or []):
             return {}
@@ -346,14 +365,16 @@ def _work(
 ) -> tuple[list[_Kept], int]:
     """Do all tasks, noting each in the journal; returns the rows and how many were there."""
     rows, reused = [], 0
+    waits = is_address(out) or is_address(photos[0])
     before = (row_of(line, COLUMNS) for line in earlier.values())
-    with RowJournal(out / "manifest.partial.csv", COLUMNS, before) as journal:
+    with journal_at(out / JOURNAL, COLUMNS, before) as journal:
         for done in each(
             _do,
             range(len(photos)),
             send=tasks,
             engine=engine,
-            together=_TOGETHER,
+            together=_FROM_AFAR if waits else _TOGETHER,
+            waits=waits,
             journal=lambda results: journal.note(row for row, is_new in results if is_new),
             unit="photo",
             progress=progress,

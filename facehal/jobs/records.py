@@ -4,15 +4,17 @@ import csv
 import io
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, cast
 
 from tqdm.auto import tqdm
 
 from facehal.errors import FacehalError
 from facehal.files import replacing, write_text
+from facehal.places import Address, here, is_address, path_of
 
 Row = dict[str, str]
 """Column → value."""
@@ -41,7 +43,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     """
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with here(path) as at, at.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(_whole(file))
         if reader.fieldnames != list(columns):
             return
@@ -87,6 +89,85 @@ class RowJournal:
         self._file.close()
 
 
+PART_ROWS, PART_SECONDS = 2000, 20.0
+"""When a :class:`PartedJournal` writes a file: whichever comes first."""
+
+
+class PartedJournal:
+    """The same in a bucket, where nothing can be appended: numbered files of some rows each.
+
+    Rows that are in none of them yet are lost with the process: those of the last
+    :data:`PART_SECONDS`, or of what a worker had in hand.
+
+    Args:
+        path: what its file would be called elsewhere.
+        columns: of the rows.
+        rows: what the journal begins with. They take the place of what is there.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str], rows: Iterable[Row] = ()) -> None:
+        self.columns = columns
+        self._folder = _parts_folder(path)
+        earlier = _parts_of(path)
+        self._number = int(earlier[-1].stem) if earlier else 0
+        self._write(csv_bytes([row], columns) for row in rows)
+        for part in earlier:  # only now: killed in between, the rows are there twice
+            part.unlink(missing_ok=True)
+
+    def note(self, results: Iterable[Row]) -> None:
+        """Adds rows."""
+        self._lines += [csv_bytes([row], self.columns) for row in results]
+        waited = time.monotonic() - self._written
+        if self._lines and (len(self._lines) >= PART_ROWS or waited >= PART_SECONDS):
+            self._write(self._lines)
+
+    def _write(self, lines: Iterable[bytes]) -> None:
+        self._number += 1
+        write_rows(self._folder / f"{self._number:08d}.csv", self.columns, lines)
+        self._lines: list[bytes] = []
+        self._written = time.monotonic()
+
+    def __enter__(self) -> "PartedJournal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lines:
+            self._write(self._lines)
+
+
+def journal_at(
+    path: Path, columns: Sequence[str], rows: Iterable[Row] = ()
+) -> RowJournal | PartedJournal:
+    """A journal: a file, or in a bucket files in a folder, whose name is without the ending."""
+    if is_address(path):
+        return PartedJournal(path, columns, rows)
+    return RowJournal(path, columns, rows)
+
+
+def read_journal(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of such a journal, in their order; otherwise as :func:`read_rows`."""
+    for part in _parts_of(path):
+        yield from read_rows(part, columns)
+
+
+def remove_journal(path: Path) -> None:
+    """Deletes such a journal, if there is one."""
+    for part in _parts_of(path):
+        part.unlink(missing_ok=True)
+
+
+def _parts_folder(path: Path) -> Path:
+    return path.with_name(path.stem)
+
+
+def _parts_of(path: Path) -> list[Path]:
+    """The files of a journal, one after the other."""
+    if not is_address(path):
+        return [path]
+    files = cast(Address, _parts_folder(path)).files()
+    return sorted(file for file in files if file.stem.isdecimal())
+
+
 def write_rows(path: Path, columns: Sequence[str], lines: Iterable[bytes]) -> None:
     """A CSV of rows that `csv_bytes` wrote, whole or not at all; OSError as from `open`."""
     with replacing(path) as part, part.open("wb") as file:
@@ -109,7 +190,7 @@ class Skipped:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, say: bool = True) -> None:
-        self.path, self.say = Path(path), say
+        self.path, self.say = path_of(path), say
         self._rows: list[tuple[str, str]] = []
 
     def add(self, name: str, error: FacehalError) -> None:

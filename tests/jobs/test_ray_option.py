@@ -7,10 +7,8 @@ import typer
 from typer.testing import CliRunner
 
 from facehal.cli.app import RayOption, WithRay, app
-from facehal.errors import ConfigError, DataError, FacehalError
-from facehal.files import refuse_urls
+from facehal.errors import ConfigError, FacehalError
 from facehal.jobs.on_ray import Ray
-from facehal.jobs.preprocess import preprocess
 
 verb = typer.Typer()
 
@@ -46,12 +44,3 @@ def test_gpus_are_those_of_ray(sample_data, tmp_path):
 def test_without_ray():
     with pytest.raises(FacehalError, match=r"pip install 'facehal\[ray\]'"):
         Ray()
-
-
-def test_urls(tmp_path):
-    """Path makes one slash of two; a drive of Windows is none."""
-    with pytest.raises(DataError, match="s3://bucket/photos: an address, not a folder; mount"):
-        preprocess("s3://bucket/photos", tmp_path)
-    with pytest.raises(DataError, match="gs:/bucket"):
-        preprocess(tmp_path, type(tmp_path)("gs://bucket/faces"))
-    refuse_urls("C:/photos", "C:\\photos", "a:b", tmp_path, "photos/s3:/x")
