@@ -24,7 +24,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from toy import NOISE, ToyConfig, ToyTask
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.core
+# Of the whole family the JAX half runs beside TensorFlow, in `test_both_backends_agree`.
+core = pytest.mark.core
 
 
 def batches(count: int) -> list[dict[str, np.ndarray]]:
@@ -56,6 +57,7 @@ def moved(before, after) -> list[bool]:
     ]
 
 
+@core
 def test_the_generator_comes_at_every_third_step():
     toy = trainer()
     state = values(toy.system.networks)
@@ -70,6 +72,7 @@ def test_the_generator_comes_at_every_third_step():
     assert [int(n) for n in counters] == [7, 2] and int(toy.steps.numpy()) == 7
 
 
+@core
 def test_means_count_the_steps_that_came():
     """Of three steps the generator's loss is that of the third, not a third of it."""
     one, three = trainer(), trainer()
@@ -79,6 +82,7 @@ def test_means_count_the_steps_that_came():
     assert found["critic"] == pytest.approx(np.mean([x["critic"] for x in each]), rel=1e-4)
 
 
+@core
 def test_totals_say_how_often_a_phase_came():
     """So that an epoch of several stretches has the mean over all its generator steps."""
     toy = trainer()
@@ -95,6 +99,7 @@ def test_totals_say_how_often_a_phase_came():
     assert "generator" not in toy.totals()
 
 
+@core
 def test_it_learns():
     """The painter comes to the colour of the pictures, and the penalty holds the critic's slope."""
     toy = trainer()
@@ -110,6 +115,7 @@ def test_it_learns():
     assert logs["penalty"] < 0.2
 
 
+@core
 def test_a_gradient_of_a_gradient():
     """d/dw of |d/dx (w·x²)|² = d/dw 4 w² x² = 8 w x² (achieved: exact)."""
     weight = keras.Variable(np.array([1.5, -0.5], "float32"))
