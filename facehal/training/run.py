@@ -87,7 +87,7 @@ class Run:
             written by the first. All are started with the same arguments.
         memory: bytes that the faces may take; a larger set is read from its files as it is needed.
         max_minutes: stop after this many minutes of training with everything written, as if the
-            schedule ended there (for a machine that is only lent).
+            schedule ended there (for a machine that is only lent); to some steps.
         max_work: likewise after this many minutes of the machine's work on the whole training, all
             calls together (:func:`facehal.training.cluster.work_clock`): as much training, however
             busy the machine is.
@@ -182,6 +182,8 @@ class Run:
         self.stage = self.stage_start = 0  # index into the stages; the step at which it began
         self.partial: dict[str, float] = {}  # sums over the steps of the epoch under way
         self.worked = 0.0  # seconds of the machine's work in all training steps
+        self.started = time.monotonic()
+        self.pace = (0.0, 0.0)  # seconds of a step by the clock and of work; 0: not known yet
         if found is not None and resume:
             self._restore(found)
         else:
@@ -367,7 +369,7 @@ class Run:
             ) from error
 
     def _fit(self) -> Path:
-        started, trained = time.monotonic(), False
+        self.started, trained = time.monotonic(), False
         watcher = self._watcher()
         try:
             while True:
@@ -378,7 +380,7 @@ class Run:
                     self._keep_stage()
                     if self.stage + 1 == len(self.task.stages):
                         break
-                if trained and self._is_time(time.monotonic() - started):
+                if trained and any(left <= 0 for left, _ in self._limits()):
                     break
                 if finished:
                     self._grow()
@@ -393,10 +395,17 @@ class Run:
         self._write_report()  # the last page may be of an epoch before
         return self.folder.model
 
-    def _is_time(self, seconds: float) -> bool:
-        """Whether a limit is reached, ``seconds`` after the beginning of this call."""
-        limits = ((seconds, self.max_minutes), (self.worked, self.max_work))
-        return any(most is not None and done >= 60 * most for done, most in limits)
+    def _limits(self) -> list[tuple[float, float]]:
+        """Of each limit the seconds that are left, and those that a step took last."""
+        done = (time.monotonic() - self.started, self.worked)
+        limits = zip((self.max_minutes, self.max_work), done, self.pace, strict=True)
+        return [(60 * most - past, pace) for most, past, pace in limits if most is not None]
+
+    def _reach(self) -> int:
+        """Steps to the next checkpoint: as many as a limit leaves, but worth a checkpoint."""
+        usual = self.config.training.checkpoint_steps
+        fitting = [round(left / pace) for left, pace in self._limits() if pace]
+        return max(1, usual // 20, min([usual, *fitting]))
 
     def _watcher(self) -> Bar:
         """The bar of the present stage: each has its own speed."""
@@ -422,13 +431,15 @@ class Run:
         """The steps to the next checkpoint, which at the latest is the end of the epoch."""
         per_epoch = self.pipeline.steps_per_epoch
         epoch_end = (self.step // per_epoch + 1) * per_epoch
-        stop = min(epoch_end, self.step + self.config.training.checkpoint_steps)
+        stop = min(epoch_end, self.step + self._reach())
         began, worked = time.monotonic(), work_clock()
         with self.devices.scope():
             means = self.trainer.fit(self._batches(stop), watcher.stepped)
         watcher.look(means)
-        self._add(time.monotonic() - began)
-        self.worked += work_clock() - worked
+        seconds, work = time.monotonic() - began, work_clock() - worked
+        self._add(seconds)
+        self.worked += work
+        self.pace = seconds / (stop - self.step), work / (stop - self.step)
         self.step = stop
         self.trainer.copy_average_to(self.averaged)
         if stop == epoch_end:

@@ -205,6 +205,28 @@ def test_more_epochs_a_time_limit_and_the_alarm(copy, config, sample_data):
     assert run.step == 27 and run.worked > worked
 
 
+def test_a_limit_is_met_between_two_checkpoints(config, sample_data, tmp_path, monkeypatch):
+    """A step is said to take six seconds: after an epoch of three one more is left."""
+    seldom = config.replace_training(checkpoint_steps=20)
+    common = {"limit": LIMIT, "progress": False}
+    run = Run(seldom, sample_data, tmp_path / "run", max_work=0.4, **common)
+    clock, fit = [0.0], run.trainer.fit
+
+    def slow(batches, stepped):
+        def each():
+            for batch in batches:
+                clock[0] += 6.0
+                yield batch
+
+        return fit(each(), stepped)
+
+    monkeypatch.setattr("facehal.training.run.work_clock", lambda: clock[0])
+    monkeypatch.setattr(run.trainer, "fit", slow)
+    run.fit()
+    assert (run.step, run.worked) == (4, 24.0)
+    assert checkpoints.latest(tmp_path / "run" / "checkpoints").name == "step_00000004.npz"
+
+
 def test_a_folder_in_use(finished, config, sample_data):
     with pytest.raises(TrainingError, match="holds a run already; add --resume"):
         Run(config, sample_data, finished, limit=LIMIT)
