@@ -53,6 +53,8 @@ def place(tmp_path_factory, astronaut):
 
 @pytest.mark.parametrize("page", sorted({name for name, _ in blocks("python")}))
 def test_python(page, place, monkeypatch):
+    if page == "export.md":
+        pytest.importorskip("onnx", reason="needs onnx (extra: export)")
     monkeypatch.chdir(place)
     names: dict[str, object] = {}
     for number, (_, text) in enumerate(b for b in blocks("python") if b[0] == page):
