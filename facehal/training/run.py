@@ -87,7 +87,7 @@ class Run:
             written by the first. All are started with the same arguments.
         memory: bytes that the faces may take; a larger set is read from its files as it is needed.
         max_minutes: stop after this many minutes of training with everything written, as if the
-            schedule ended there (for a machine that is only lent); to some steps.
+            schedule ended there (for a machine that is only lent), give or take some steps.
         max_work: likewise after this many minutes of the machine's work on the whole training, all
             calls together (:func:`facehal.training.cluster.work_clock`): as much training, however
             busy the machine is.
