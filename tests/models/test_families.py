@@ -11,6 +11,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -118,13 +121,32 @@ def data(name: str, folder: Path):
     return {role: faces.of_subject(subject) for role, subject in people} or folder
 
 
+@dataclass
+class Through:
+    """A run of every stage that is through, and the networks of its first stage, before and now."""
+
+    run: Run
+    networks: list[keras.Model]
+    before: list[list[np.ndarray]]
+
+
 @pytest.fixture(scope="module", params=sorted(TINY))
-def trained(request, sample_data, tmp_path_factory) -> Path:
-    """The folder of a run of every stage, stopped by nobody. Not to be changed."""
+def through(request, sample_data, tmp_path_factory) -> Through:
+    """Stopped by nobody. Not to be changed."""
     folder = tmp_path_factory.mktemp(request.param, numbered=False) / "run"
     faces = data(request.param, sample_data)
-    Run(configuration(request.param), faces, folder, progress=False).fit()
-    return folder
+    run = Run(configuration(request.param), faces, folder, progress=False)
+    networks = run.trainer.system.networks
+    before = [[v.numpy() for v in network.trainable_variables] for network in networks]
+    assert max(phase.every for phase in run.trainer.system.phases) <= STEPS
+    run.fit()
+    return Through(run, networks, before)
+
+
+@pytest.fixture(scope="module")
+def trained(through) -> Path:
+    """Its folder."""
+    return through.run.folder.path
 
 
 @pytest.fixture(scope="module")
@@ -192,27 +214,20 @@ def test_all_stages_have_trained(trained):
     assert bool(list((trained / "previews").glob("*.png"))) == pictured
 
 
-def test_every_network_moves(sample_data, tmp_path):
-    """In its stage, all phases that a step may have."""
-    for name in TINY:
-        run = Run(configuration(name), data(name, sample_data), tmp_path / name, progress=False)
-        networks = run.trainer.system.networks
-        before = [[v.numpy() for v in network.trainable_variables] for network in networks]
-        steps = max(phase.every for phase in run.trainer.system.phases)
-        run.trainer.fit(run.task.prepare(run.pipeline.batch(n), n) for n in range(steps))
-        for network, old in zip(networks, before, strict=True):
-            pairs = zip(old, network.trainable_variables, strict=True)
-            assert not old or any((a != b.numpy()).any() for a, b in pairs), network.name
+def test_every_network_moves(through):
+    """Of the first stage, which has as many steps as all of its phases need to come."""
+    for network, old in zip(through.networks, through.before, strict=True):
+        pairs = zip(old, network.trainable_variables, strict=True)
+        assert not old or any((a != b.numpy()).any() for a, b in pairs), network.name
 
 
-def test_a_batch_follows_from_its_step(sample_data, tmp_path):
-    for name in TINY:
-        run = Run(configuration(name), data(name, sample_data), tmp_path / name, progress=False)
-        one, two, other = (run.task.prepare(run.pipeline.batch(step), step) for step in (3, 3, 2))
-        assert sorted(one) == sorted(two)
-        for key, values in one.items():
-            np.testing.assert_array_equal(values, two[key])
-        assert any((one[key] != other[key]).any() for key in one)
+def test_a_batch_follows_from_its_step(through):
+    run = through.run
+    one, two, other = (run.task.prepare(run.pipeline.batch(step), step) for step in (3, 3, 2))
+    assert sorted(one) == sorted(two)
+    for key, values in one.items():
+        np.testing.assert_array_equal(values, two[key])
+    assert any((one[key] != other[key]).any() for key in one)
 
 
 def test_a_stopped_run_goes_on_as_if_nobody_had(trained, sample_data, tmp_path):
@@ -278,16 +293,43 @@ import sys
 from pathlib import Path
 import numpy as np
 from facehal.models.base import read_saved
-path, inputs, outputs = map(Path, sys.argv[1:])
-with np.load(inputs) as given:
-    named = dict(given)
-made = read_saved(path).predict_on_batch(named.get("faces", named))
-made = made if isinstance(made, dict) else {"descriptors": made}
-np.savez(outputs, **{name: np.asarray(values) for name, values in made.items()})
+for line in sys.stdin:
+    path, inputs, outputs = map(Path, line.rstrip("\\n").split("\\t"))
+    with np.load(inputs) as given:
+        named = dict(given)
+    made = read_saved(path).predict_on_batch(named.get("faces", named))
+    made = made if isinstance(made, dict) else {"descriptors": made}
+    np.savez(outputs, **{name: np.asarray(values) for name, values in made.items()})
+    print("made", flush=True)
 """
 
 
-def test_both_backends_agree(trained, model, tmp_path, record_property):
+@pytest.fixture(scope="module")
+def made_on_jax() -> Iterator[Callable[..., None]]:
+    """(model, inputs, outputs), three files: writes the last, in one process for all models."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", OTHER],
+            cwd=ROOT,
+            env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+
+        def make(*paths: Path) -> None:
+            process.stdin.write("\t".join(map(str, paths)) + "\n")
+            process.stdin.flush()
+            said = process.stdout.readline()
+            errors.seek(0)
+            assert said == "made\n", errors.read()[-2000:]
+
+        yield make
+        process.communicate(timeout=60)
+
+
+def test_both_backends_agree(trained, model, request, tmp_path, record_property):
     if keras.backend.backend() != "tensorflow":
         pytest.skip("TensorFlow, the reference, starts the other backend")
     if importlib.util.find_spec("jax") is None:
@@ -295,15 +337,7 @@ def test_both_backends_agree(trained, model, tmp_path, record_property):
     inputs = faces(model)
     np.savez(tmp_path / "inputs.npz", **inputs)
     paths = [trained / "model.keras", tmp_path / "inputs.npz", tmp_path / "outputs.npz"]
-    done = subprocess.run(
-        [sys.executable, "-c", OTHER, *map(str, paths)],
-        cwd=ROOT,
-        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    request.getfixturevalue("made_on_jax")(*paths)
     wanted = answers(model, inputs)
     with np.load(paths[-1]) as found:
         apart = max(

@@ -216,7 +216,6 @@ def test_kill_and_resume_in_every_stage(
     assert killed[0][1] < 8 * PER_EPOCH < killed[1][1] < 16 * PER_EPOCH
     assert [stage for stage, _ in killed] == [0, 1]
 
-    for arguments in ((folder, "resume"), (whole,)):
-        run_process(tmp_path / "config.yaml", sample_data, *arguments).finish()
+    run_process(tmp_path / "config.yaml", sample_data, folder, "resume", whole).finish()
     models = ("model.keras", "stages/progan_8.keras", "stages/progan_16.keras")
     assert_equal_runs(folder, whole, 16, *models)

@@ -157,8 +157,7 @@ def test_kill_and_resume(config, sample_data, tmp_path, run_process, assert_equa
         lambda: checkpoints.latest(folder / "checkpoints") is not None and history(folder)
     )
     assert checkpoints.latest(folder / "checkpoints").name < "step_00000024.npz"
-    for arguments in ((folder, "resume"), (whole,)):
-        run_process(tmp_path / "config.yaml", sample_data, *arguments).finish()
+    run_process(tmp_path / "config.yaml", sample_data, folder, "resume", whole).finish()
     assert_equal_runs(folder, whole, 8, "model.keras")
 
 
