@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -363,6 +364,8 @@ class Run:
         except Exception as error:
             if not is_lost_worker(error):
                 raise
+            # TensorFlow leaves a pool of threads in there, which complains at the end of all.
+            traceback.clear_frames(error.__traceback__)
             raise TrainingError(
                 f"step {self.step}: another worker is gone ({first_line(error)}); start all of "
                 "them again with --resume"

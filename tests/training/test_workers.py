@@ -97,7 +97,7 @@ def test_two_workers_train_like_one_and_go_on_after_a_kill(
         other.communicate()
         assert chief.returncode == 1
         last = errors.strip().splitlines()[-1]
-        assert "another worker is gone" in last and "--resume" in last
+        assert "another worker is gone" in last and "--resume" in last, errors
         assert len(losses(out)) < 2 if (out / "history.csv").exists() else True
     for process in started(config, sample_data, out, *(["--resume"] if kill else [])):
         said, errors = process.communicate(timeout=600)
