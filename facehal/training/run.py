@@ -364,7 +364,8 @@ class Run:
         except Exception as error:
             if not is_lost_worker(error):
                 raise
-            # TensorFlow leaves a pool of threads in there, which complains at the end of all.
+            # TensorFlow leaves a pool of threads in these frames; alive at the interpreter's exit,
+            # it would print a traceback behind the message.
             traceback.clear_frames(error.__traceback__)
             raise TrainingError(
                 f"step {self.step}: another worker is gone ({first_line(error)}); start all of "

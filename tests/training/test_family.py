@@ -1,6 +1,6 @@
 """A family of another kind: phases by turns, a gradient of a gradient, two optimizers.
 
-Achieved on TensorFlow and JAX (CPU, one thread): after SIGKILL and resume history and model are
+Achieved on TensorFlow and JAX (CPU, one thread): after a stop and a resume history and model are
 equal to the bit; the two backends' losses of six steps lie 2e-6 apart.
 """
 
